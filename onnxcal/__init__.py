@@ -1,0 +1,77 @@
+"""onnxcal: temperature scaling for ONNX classifiers, from validation logits to a verified model file."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from onnxcal.errors import (
+    DataError,
+    FitError,
+    GateError,
+    ModelError,
+    NoFiniteOptimum,
+    OnnxcalError,
+    UsageError,
+    UselessLogits,
+    VerificationError,
+    WorseThanChance,
+)
+from onnxcal.version import __version__
+
+if TYPE_CHECKING:
+    from onnxcal.calibrators import Calibration, fit
+    from onnxcal.graph.head import Head
+    from onnxcal.graph.inspect import inspect
+    from onnxcal.inference import collect_logits
+    from onnxcal.pipeline import calibrate, evaluate, patch, revert
+    from onnxcal.verify import verify
+
+_LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
+    "Calibration": "onnxcal.calibrators",
+    "Head": "onnxcal.graph.head",
+    "calibrate": "onnxcal.pipeline",
+    "collect_logits": "onnxcal.inference",
+    "evaluate": "onnxcal.pipeline",
+    "fit": "onnxcal.calibrators",
+    "inspect": "onnxcal.graph.inspect",
+    "patch": "onnxcal.pipeline",
+    "revert": "onnxcal.pipeline",
+    "verify": "onnxcal.verify",
+}
+
+__all__ = [
+    "Calibration",
+    "DataError",
+    "FitError",
+    "GateError",
+    "Head",
+    "ModelError",
+    "NoFiniteOptimum",
+    "OnnxcalError",
+    "UsageError",
+    "UselessLogits",
+    "VerificationError",
+    "WorseThanChance",
+    "__version__",
+    "calibrate",
+    "collect_logits",
+    "evaluate",
+    "fit",
+    "inspect",
+    "patch",
+    "revert",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'onnxcal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

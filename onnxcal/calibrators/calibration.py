@@ -1,0 +1,152 @@
+"""`Calibration`: a fitted calibrator with where it came from, and the CAL.json that it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.calibrators.steps import Step
+from onnxcal.calibrators.temperature import Temperature
+from onnxcal.errors import DataError, UsageError
+from onnxcal.logits import Probabilities, Task, as_array, default_axis, logit_rows, task_of_shape
+from onnxcal.metrics import Metrics
+
+SCHEMA = "onnxcal/1"
+METHODS = ("temperature",)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrator, how it was found, and for what."""
+
+    temperature: float
+    """T: logits are divided by it. Finite and > 0."""
+    stderr: float | None = None
+    """Standard error of T, from the observed information; None if T was given."""
+    objective: str | None = None
+    """What was minimised, `nll`; None if T was given."""
+    n_samples: int | None = None
+    """Samples (rows of logits) that T was fitted on; None if T was given."""
+    converged: bool | None = None
+    """Whether the solver reached the optimum; None if T was given."""
+    method: str = "temperature"
+    """The kind of calibrator."""
+    task: Task | None = None
+    """The task it was fitted for; None if T was given."""
+    output: str | None = None
+    """The model output (head) it was fitted for; None if it was fitted on stored logits or given."""
+    data_sha256: str | None = None
+    """Digest of the inputs and labels it was fitted on; None if not known."""
+    metrics: Metrics | None = field(default=None, metadata={"json": False})
+    """Scores before and after; None if not measured."""
+    warnings: tuple[str, ...] = field(default=(), metadata={"json": False})
+    """What the user should know about the fit, one sentence each."""
+
+    def __post_init__(self) -> None:
+        Temperature(self.temperature)  # refuses what is no temperature
+
+    def steps(self) -> tuple[Step, ...]:
+        """What this does to logits, as data that `graph.plan` turns into nodes."""
+        return Temperature(self.temperature, self.stderr).steps()
+
+    def apply(self, logits: Any, *, axis: int | None = None, task: Task | None = None) -> NDArray[np.float64]:
+        """The calibrated probabilities, in float64: softmax(z / T) over the class axis, or σ(z / T).
+
+        Parameters
+        ----------
+        logits : array_like (N, K) or (N, K, d1, …), or (N,) or (N, 1) for binary.
+        axis : the class axis, default 1.
+        task : default the one it was fitted for; if T was given, binary for (N,) and (N, 1), else multiclass.
+
+        Returns
+        -------
+        ndarray of the logits' shape.
+
+        Raises
+        ------
+        DataError
+            Logits that are not floating point or have no such axis.
+        """
+        z = as_array(logits, "logits")
+        task = task or self.task or task_of_shape(z.shape)
+        axis = default_axis(z.ndim) if axis is None else axis
+        if axis < 0:
+            axis += z.ndim
+        rows = logit_rows(z, task, axis).astype(np.float64)
+        p = Probabilities.from_logits(rows / self.temperature, task).values
+        if task == "binary":
+            return p.reshape(z.shape)
+        moved = np.moveaxis(z, axis, -1).shape
+        return np.moveaxis(p.reshape(moved), -1, axis)
+
+    def as_json(self) -> dict[str, Any]:
+        """The `calibration` object of `--json`, CAL.json and the metadata: without metrics and warnings."""
+        keys = (
+            "method",
+            "temperature",
+            "stderr",
+            "objective",
+            "n_samples",
+            "converged",
+            "task",
+            "output",
+            "data_sha256",
+        )
+        return {key: getattr(self, key) for key in keys}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Calibration:
+        """Read a CAL.json: what `fit` and `calibrate --save-calibration` write, or what `fit --json` prints.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read or is not such a document.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"cannot read calibration '{path}': {error.strerror}", hint="check the path") from None
+        except ValueError:
+            raise DataError(f"calibration '{path}' is not JSON", hint="pass what onnxcal fit -o wrote") from None
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise DataError(
+                f"calibration '{path}' is not a document of schema {SCHEMA}", hint="pass what onnxcal fit -o wrote"
+            )
+        return cls.from_dict(document.get("calibration"), where=f"calibration '{path}'")
+
+    @classmethod
+    def from_dict(cls, values: Any, *, where: str) -> Calibration:
+        """The calibration in a JSON object, without its metrics and warnings; unknown keys are left alone.
+
+        Raises
+        ------
+        DataError
+            A key is missing or has the wrong type; the message begins with `where`.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("temperature"), (int, float)):
+            raise DataError(f"{where} has no number calibration.temperature", hint="fit it again with onnxcal fit")
+        if values.get("method", "temperature") not in METHODS:
+            raise DataError(
+                f"{where} has method {values['method']!r}; this version knows {', '.join(METHODS)}",
+                hint="update onnxcal, or fit again",
+            )
+        try:
+            return cls(
+                temperature=float(values["temperature"]),
+                stderr=values.get("stderr"),
+                objective=values.get("objective"),
+                n_samples=values.get("n_samples"),
+                converged=values.get("converged"),
+                task=values.get("task"),
+                output=values.get("output"),
+                data_sha256=values.get("data_sha256"),
+            )
+        except UsageError as error:
+            raise DataError(f"{where}: {error.message}", hint=error.hint) from None

@@ -1,0 +1,100 @@
+"""The command line: one thin file a command. Commands are imported when they are called, so `--help` starts at once."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from onnxcal.errors import OnnxcalError
+from onnxcal.version import __version__
+
+COMMANDS = {
+    "inspect": "What heads a model has, how each ends, and whether it is patched.",
+    "calibrate": "Fit a temperature on a model's own logits, patch it in, and verify the result.",
+    "logits": "Run a model over labelled data and keep its logits.",
+    "fit": "Fit a calibrator on stored logits.",
+    "patch": "Put a known temperature into a model.",
+    "verify": "Run a patched model and check that it is what its calibration says.",
+    "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
+    "revert": "Take the patch out again.",
+    "demo": "Calibrate a bundled network on bundled data, and see what changes.",
+    "completion": "Print the completion script for a shell.",
+}
+
+
+class Commands(click.Group):
+    """The commands by name, each in the module of that name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the contract."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"onnxcal.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: onnxcal demo",
+)
+@click.version_option(__version__, message="onnxcal %(version)s")
+def cli() -> None:
+    """Temperature scaling for ONNX classifiers: from validation logits to a verified model file."""
+
+
+def main() -> NoReturn:
+    """Run the command line; every way out of it has an exit code of the contract."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli.main(prog_name="onnxcal", standalone_mode=False)
+        sys.stdout.flush()
+    except OnnxcalError as error:
+        _fail(str(error), error.exit_code)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "onnxcal"
+        _fail(f"{error.format_message().rstrip('.')}\n  hint: {where} --help lists what can be passed", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; nothing was written", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads any more
+        sys.exit(0)
+    except MemoryError:
+        _fail(
+            "there is not enough memory\n  hint: pass a smaller --batch-size, or .npy data, which is not loaded whole",
+            2,
+        )
+    except Exception as error:
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            raise
+        _fail(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "  hint: this is a bug in onnxcal; rerun with -v for the traceback, and report it",
+            2,
+        )
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"onnxcal: error: {message}", err=True)
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

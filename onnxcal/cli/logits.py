@@ -1,0 +1,44 @@
+"""`onnxcal logits`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxcal.cli import options
+
+
+@click.command("logits", epilog="Example: onnxcal logits model.onnx --data validation.npz -o logits.npz")
+@options.model_argument()
+@options.data_options()
+@click.option("-o", "--output", metavar="LOGITS.npz", required=True, type=click.Path(path_type=Path), help="Where to.")
+@options.ignore_index_option()
+@options.head_options()
+@options.force_option()
+@options.shown_options()
+def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
+    """Run MODEL over labelled data and keep its logits and labels, one row a sample."""
+    import hashlib
+
+    import numpy as np
+
+    from onnxcal.atomic import check_writable, write_file
+    from onnxcal.cli.show import progress_bar, show
+    from onnxcal.graph.inspect import FileRecord
+    from onnxcal.inference import collect_logits
+    from onnxcal.report import terminal
+    from onnxcal.results import LogitsResult
+
+    check_writable(output, force=force)
+    with progress_bar(quiet=quiet) as progress:
+        found = collect_logits(model, progress=progress, **kwargs)
+    write_file(
+        output,
+        lambda file: np.savez(file, logits=found.values, labels=found.labels, task=np.array(found.head.task)),
+        force=force,
+    )
+    record = FileRecord(str(output), hashlib.sha256(output.read_bytes()).hexdigest())
+    result = LogitsResult(record, found.head, found.n_samples, found.data_sha256, found.warnings)
+    show(result, terminal.print_logits, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -1,0 +1,100 @@
+"""Options that mean the same in every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+TASKS = ("multiclass", "binary", "multilabel")
+ACTIVATIONS = ("none", "softmax", "log_softmax", "sigmoid")
+METHODS = ("temperature",)
+
+
+def model_argument(name: str = "model", metavar: str = "MODEL") -> Callable[[Function], Function]:
+    """An .onnx file."""
+    return click.argument(name, metavar=metavar, type=click.Path(path_type=Path))
+
+
+def data_options(*, required: bool = True) -> Callable[[Function], Function]:
+    """Where labelled samples come from, and how a model is run over them."""
+    return _all(
+        click.option(
+            "--data", metavar="DATA", required=required,
+            help="x.npz, x.npy with --labels, package.module:callable or file.py:callable.",
+        ),
+        click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels as .npy or .npz."),
+        click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples a run."),
+        click.option("--provider", metavar="NAME", help="onnxruntime execution provider; default CPU."),
+        click.option("--threads", type=click.IntRange(1), help="Threads of one run; default all cores."),
+    )  # fmt: skip
+
+
+def ignore_index_option() -> Callable[[Function], Function]:
+    """`--ignore-index`."""
+    return click.option("--ignore-index", type=int, metavar="I", help="Drop samples (or pixels) labelled I.")
+
+
+def head_options() -> Callable[[Function], Function]:
+    """Which output, and what overrides its detection."""
+    return _all(
+        click.option("--head", metavar="NAME", help="The output to calibrate, where a model has several."),
+        *task_options(),
+        click.option("--activation", type=click.Choice(ACTIVATIONS), help="What makes the output; default detected."),
+    )
+
+
+def task_options() -> tuple[Callable[[Function], Function], ...]:
+    """What a row of logits means."""
+    return (
+        click.option("--task", type=click.Choice(TASKS), help="What the classes mean; default detected."),
+        click.option("--axis", type=int, metavar="N", help="The class axis of the logits; default detected."),
+    )
+
+
+def patch_options() -> Callable[[Function], Function]:
+    """Where a patched model goes, and what is changed besides."""
+    return _all(
+        click.option(
+            "-o", "--output", metavar="OUT", type=click.Path(path_type=Path),
+            help="Default: MODEL's name with .calibrated.onnx, beside it.",
+        ),
+        click.option("--in-place", is_flag=True, help="Write to MODEL itself."),
+        click.option("--output-name", metavar="NAME", help="Rename the output; default: it keeps its name."),
+        click.option("--keep-logits", is_flag=True, help="Add the calibrated logits as one more output."),
+        force_option(),
+    )  # fmt: skip
+
+
+def force_option() -> Callable[[Function], Function]:
+    """`--force`."""
+    return click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+
+
+def method_option() -> Callable[[Function], Function]:
+    """`--method`."""
+    return click.option(
+        "--method", type=click.Choice(METHODS), default="temperature", show_default=True, help="The calibrator to fit."
+    )
+
+
+def shown_options() -> Callable[[Function], Function]:
+    """How much is printed."""
+    return _all(
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."),
+        click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Print every check, and tracebacks of bugs."),
+    )
+
+
+def _all(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate

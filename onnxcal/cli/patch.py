@@ -1,0 +1,32 @@
+"""`onnxcal patch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxcal.cli import options
+
+
+@click.command("patch", epilog="Example: onnxcal patch model.onnx --calibration calibration.json")
+@options.model_argument()
+@click.option("--temperature", type=float, metavar="T", help="Divide the logits by T.")
+@click.option("--calibration", metavar="CAL.json", type=click.Path(path_type=Path), help="What onnxcal fit -o wrote.")
+@options.data_options(required=False)
+@options.head_options()
+@options.patch_options()
+@options.shown_options()
+def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
+    """Put a known temperature into MODEL.
+
+    Only its structure is checked, unless --data is given: then the result is also run and verified.
+    """
+    from onnxcal.cli.show import progress_bar, show
+    from onnxcal.pipeline import patch
+    from onnxcal.report import terminal
+
+    with progress_bar(quiet=quiet) as progress:
+        result = patch(model, progress=progress, **kwargs)
+    show(result, terminal.print_patched, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -1,0 +1,44 @@
+"""How a command shows its result: JSON on stdout, or text; progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from onnxcal.report.json import as_document, as_text
+
+
+def show(result: Any, render: Callable[[Any, bool], None], *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Print a result in the form that was asked for; warnings stay visible in each."""
+    if as_json:
+        click.echo(as_text(as_document(result)))
+    elif not quiet:
+        render(result, verbose)
+    if as_json or quiet:
+        for warning in result.warnings:
+            click.echo(f"onnxcal: warning: {warning}", err=True)
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """A bar with rate and time left on a terminal; nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks or done < bar.tasks[tasks[stage]].completed:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield update

@@ -1,0 +1,34 @@
+"""`onnxcal verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxcal.cli import options
+
+
+@click.command("verify", epilog="Example: onnxcal verify model.onnx model.calibrated.onnx --data validation.npz")
+@options.model_argument()
+@options.model_argument("patched", "PATCHED")
+@options.data_options()
+@options.shown_options()
+def command(model: Path, patched: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
+    """Run PATCHED and the MODEL it was made from, and check that it is what its calibration says.
+
+    The exit code is 1 if it is not.
+    """
+    from onnxcal.cli.show import progress_bar, show
+    from onnxcal.report import terminal
+    from onnxcal.verify import verify
+
+    with progress_bar(quiet=quiet) as progress:
+        result = verify(model, patched, progress=progress, **kwargs)
+    show(result, terminal.print_verified, as_json=as_json, quiet=quiet, verbose=verbose)
+    if not result.verification.passed:
+        if quiet:
+            click.echo(terminal.verdict(result.verification), err=True)
+        sys.exit(1)

@@ -1,0 +1,61 @@
+"""`.npy`: one input as a memory-mapped array, which may be larger than memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from onnxcal.data.arrays import ArraySource
+from onnxcal.data.batch import AnyArray, make_batch
+from onnxcal.data.npz import LABEL_NAMES, read_npz, unreadable
+from onnxcal.errors import DataError
+
+
+def open_npy(path: Path, labels: AnyArray | None) -> ArraySource:
+    """The only input of a model, memory-mapped; labels come from elsewhere.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or its length is not that of the labels.
+    """
+    return ArraySource(f"'{path}'", make_batch(read_npy(path), labels, f"'{path}'"))
+
+
+def read_npy(path: Path) -> AnyArray:
+    """A memory-mapped array.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read or holds pickled objects.
+    """
+    try:
+        array: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise unreadable(path, error) from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"'{path}' is an .npz archive, not a single array", hint="rename it to .npz")
+    return array
+
+
+def read_labels(path: Path) -> AnyArray:
+    """Labels from a `.npy`, or from an `.npz` that holds them under one of their names or alone.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or it is not clear which array holds the labels.
+    """
+    if path.suffix != ".npz":
+        return read_npy(path)
+    arrays = read_npz(path)
+    for name in LABEL_NAMES:
+        if name in arrays:
+            return arrays[name]
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    raise DataError(
+        f"'{path}' has no array named labels, only {', '.join(sorted(arrays))}", hint="name the labels 'labels'"
+    )

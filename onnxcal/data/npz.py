@@ -1,0 +1,82 @@
+"""`.npz`: one array a model input, named as the input, and the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from onnxcal.data.arrays import ArraySource
+from onnxcal.data.batch import AnyArray, make_batch
+from onnxcal.errors import DataError
+
+LABEL_NAMES = ("labels", "label", "y", "target", "targets")
+
+
+def open_npz(path: Path, labels: AnyArray | None) -> ArraySource:
+    """The inputs and labels of an `.npz`; `labels` replaces its own.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, holds pickled objects, or its arrays have different lengths.
+    """
+    arrays = read_npz(path)
+    own_labels = pop_labels(arrays)
+    return ArraySource(f"'{path}'", make_batch(arrays, own_labels if labels is None else labels, f"'{path}'"))
+
+
+def read_logits(path: Path) -> tuple[AnyArray, AnyArray, str | None]:
+    """The logits, labels and task of a LOGITS.npz; the task is None where the file does not say.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read or lacks one of the two arrays.
+    """
+    arrays = read_npz(path)
+    missing = [name for name in ("logits", "labels") if name not in arrays]
+    if missing:
+        raise DataError(
+            f"'{path}' has no array named {' or '.join(missing)}, only {', '.join(sorted(arrays)) or 'none at all'}",
+            hint="write it with onnxcal logits, or with np.savez(path, logits=z, labels=y)",
+        )
+    return arrays["logits"], arrays["labels"], str(arrays["task"]) if "task" in arrays else None
+
+
+def read_npz(path: Path) -> dict[str, AnyArray]:
+    """All arrays of an `.npz`, by name.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read or holds pickled objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise DataError(f"'{path}' is a single array, not an .npz archive", hint="rename it to .npy")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, BadZipFile, ValueError, EOFError, KeyError) as error:
+        raise unreadable(path, error) from None
+
+
+def pop_labels(arrays: dict[str, AnyArray]) -> AnyArray | None:
+    """Take the labels out of `arrays`, under the first of the names they may have."""
+    for name in LABEL_NAMES:
+        if name in arrays:
+            return arrays.pop(name)
+    return None
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What to say when numpy cannot load a file."""
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(f"cannot read '{path}': {error.strerror}", hint="check the path")
+    if "pickle" in str(error):
+        return DataError(
+            f"'{path}' holds pickled Python objects, which are never loaded",
+            hint="save plain arrays of numbers: np.savez(path, input=x, labels=y)",
+        )
+    return DataError(f"'{path}' is not a readable NumPy file: {error}", hint="write it again with np.savez or np.save")

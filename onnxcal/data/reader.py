@@ -1,0 +1,59 @@
+"""onnxruntime's `CalibrationDataReader`: the reader that quantised a model also calibrates it, given the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from onnxcal.data.batch import AnyArray, make_batch
+from onnxcal.data.iterables import IterableSource
+from onnxcal.errors import DataError
+
+
+def is_reader(data: Any) -> bool:
+    """Whether `data` looks like a `CalibrationDataReader`; onnxruntime itself need not be imported."""
+    return callable(getattr(data, "get_next", None))
+
+
+def open_reader(reader: Any, labels: AnyArray | None) -> IterableSource:
+    """The reader's dicts of inputs, with `labels` counted off in the same order.
+
+    Raises
+    ------
+    DataError
+        While reading: the reader cannot be rewound, or there are more or fewer samples than labels.
+    """
+
+    def pairs() -> Iterator[tuple[Any, Any]]:
+        _rewind(reader)
+        start = 0
+        while (inputs := reader.get_next()) is not None:
+            size = make_batch(inputs, None, "the data reader's batch").size
+            if labels is not None and start + size > len(labels):
+                raise DataError(
+                    f"the data reader yields more samples than there are labels ({len(labels):,})",
+                    hint="pass one label a sample, in the reader's order",
+                )
+            yield inputs, None if labels is None else labels[start : start + size]
+            start += size
+        if labels is not None and start != len(labels):
+            raise DataError(
+                f"the data reader yields {start:,} samples but there are {len(labels):,} labels",
+                hint="pass one label a sample, in the reader's order",
+            )
+
+    return IterableSource("the data reader", pairs, None if labels is None else len(labels))
+
+
+def _rewind(reader: Any) -> None:
+    rewind = getattr(reader, "rewind", None)
+    if callable(rewind):
+        try:
+            rewind()
+        except NotImplementedError:  # the base class has the method but no body
+            pass
+        else:
+            return
+    if getattr(reader, "_onnxcal_read", False):
+        raise DataError("the data reader can be read only once", hint="give it a rewind() method")
+    reader._onnxcal_read = True

@@ -1,0 +1,139 @@
+"""What a patched model says about itself, in `metadata_props`: which heads are calibrated, and how to undo it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnxcal.errors import ModelError
+from onnxcal.graph import wire
+from onnxcal.graph.modelfile import ModelFile
+from onnxcal.graph.skeleton import MODEL_METADATA
+
+CALIBRATION_KEY = "onnxcal.calibration"
+UNDO_KEY = "onnxcal.undo"
+FORMAT = 1
+"""Of these entries; raised when an older onnxcal could no longer read them."""
+
+
+@dataclass(frozen=True)
+class CalibratedHead:
+    """One head of a patched model, and the calibration that was put before its activation, as plain JSON data."""
+
+    head: Mapping[str, Any]
+    """The head in the unpatched model: output, logits, task, activation, axis, …"""
+    calibration: Mapping[str, Any]
+    """method, temperature, stderr, …"""
+    output_name: str | None = None
+    """The name that the output was given; None if it kept its own."""
+    keep_logits: bool = False
+    """Whether the calibrated logits were made an output."""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How to get the original file back."""
+
+    edit: Mapping[str, Any]
+    """For `edit.undo_edit`."""
+    sha256: str
+    """Digest of the original file."""
+
+
+def metadata_records(version: str, heads: Sequence[CalibratedHead], undo: Mapping[str, Any], sha256: str) -> bytes:
+    """The fields to append to a model: the same bytes for the same arguments, on any day."""
+    calibration = {
+        "format": FORMAT,
+        "version": version,
+        "heads": [
+            {
+                "head": dict(head.head),
+                "calibration": dict(head.calibration),
+                "output_name": head.output_name,
+                "keep_logits": head.keep_logits,
+            }
+            for head in heads
+        ],
+    }
+    entries = {CALIBRATION_KEY: calibration, UNDO_KEY: {"format": FORMAT, "sha256": sha256, "edit": undo}}
+    return b"".join(
+        wire.bytes_field(
+            MODEL_METADATA,
+            wire.bytes_field(1, key.encode())
+            + wire.bytes_field(2, json.dumps(value, separators=(",", ":"), allow_nan=False).encode()),
+        )
+        for key, value in entries.items()
+    )
+
+
+def calibrated_heads(model: ModelFile) -> tuple[CalibratedHead, ...]:
+    """The calibrated heads of a patched model; none if it is not patched.
+
+    Raises
+    ------
+    ModelError
+        The entry is there, but cannot be read.
+    """
+    document = _entry(model, CALIBRATION_KEY)
+    if document is None:
+        return ()
+    try:
+        return tuple(
+            CalibratedHead(
+                dict(entry["head"]), dict(entry["calibration"]), entry["output_name"], bool(entry["keep_logits"])
+            )
+            for entry in document["heads"]
+        )
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(model, CALIBRATION_KEY) from None
+
+
+def undo_of(model: ModelFile) -> Undo:
+    """How to take the patch out.
+
+    Raises
+    ------
+    ModelError
+        The model is not patched, or the entry cannot be read.
+    """
+    document = _entry(model, UNDO_KEY)
+    if document is None:
+        raise ModelError(
+            f"{model.name} was not patched by onnxcal: there is nothing to take out",
+            hint="pass a file that onnxcal calibrate or onnxcal patch wrote",
+        )
+    try:
+        return Undo(document["edit"], str(document["sha256"]))
+    except (KeyError, TypeError):
+        raise _damaged(model, UNDO_KEY) from None
+
+
+def is_ours(key: str) -> bool:
+    """Whether a metadata key is onnxcal's, and goes when the patch is taken out."""
+    return key in (CALIBRATION_KEY, UNDO_KEY)
+
+
+def _entry(model: ModelFile, key: str) -> dict[str, Any] | None:
+    values = [prop.value for prop in model.skeleton.metadata_props if prop.key == key]
+    if not values:
+        return None
+    try:
+        document = json.loads(values[-1])
+    except ValueError:
+        raise _damaged(model, key) from None
+    if not isinstance(document, dict):
+        raise _damaged(model, key)
+    if document.get("format") != FORMAT:
+        raise ModelError(
+            f"{model.name} was patched by another version of onnxcal ({document.get('version', 'unknown')})",
+            hint="use that version, or start from the model it was made from",
+        )
+    return document
+
+
+def _damaged(model: ModelFile, key: str) -> ModelError:
+    return ModelError(
+        f"the metadata entry {key} of {model.name} cannot be read", hint="start from the model it was made from"
+    )

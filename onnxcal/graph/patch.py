@@ -1,0 +1,200 @@
+"""Applies a plan to a model file, and takes it out again."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxcal.errors import ModelError
+from onnxcal.graph.detect import find_head
+from onnxcal.graph.edit import edit_for, undo_edit
+from onnxcal.graph.head import Head
+from onnxcal.graph.metadata import (
+    CalibratedHead,
+    Undo,
+    calibrated_heads,
+    is_ours,
+    metadata_records,
+    undo_of,
+)
+from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
+from onnxcal.graph.plan import HeadPatch, make_plan
+from onnxcal.graph.skeleton import GRAPH_NODE, MODEL_METADATA
+from onnxcal.graph.tails import Hints
+from onnxcal.graph.view import GraphView
+from onnxcal.graph.write import Draft, Piece, Trailer, join, write_hashed
+from onnxcal.version import __version__
+
+_IN_MEMORY = 1 << 26
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch that is ready to be written: ranges of the unpatched model, new bytes, and the metadata at the end."""
+
+    source: ModelFile
+    """The unpatched model."""
+    pieces: tuple[Piece, ...]
+    """The patched model but for its last bytes."""
+    trailer: Trailer
+    """The last bytes, given the digest of the source."""
+
+    def write(self, draft: Draft) -> str:
+        """Write and finish a draft, and check what it now holds; returns the digest.
+
+        Raises
+        ------
+        ModelError
+            The file that came out does not read back as what was planned.
+        """
+        return write_hashed(draft, self.source, self.pieces, self.trailer)
+
+    def to_bytes(self) -> bytes:
+        """The patched model in memory."""
+        return join(self.source, self.pieces) + self.trailer(self.source.sha256)
+
+
+def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]]) -> Patch:
+    """The patch that puts calibrators before the activations of some heads.
+
+    Parameters
+    ----------
+    model : the unpatched model (see `unpatched`).
+    patches : for each head what to do, and its calibration as JSON data for the metadata.
+
+    Raises
+    ------
+    ModelError
+        The heads cannot be patched, or the result would be too large for onnxruntime.
+    """
+    plan = make_plan(GraphView(model), [patch for patch, _ in patches])
+    edit = edit_for(model, plan)
+    pieces = tuple(edit.pieces(model))
+    undo = edit.undo(model)
+    heads = [
+        CalibratedHead(head_as_json(patch.head), calibration, patch.output_name, patch.keep_logits)
+        for patch, calibration in patches
+    ]
+
+    def trailer(sha256: str) -> bytes:
+        return metadata_records(__version__, heads, undo, sha256)
+
+    size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces) + len(trailer("0" * 64))
+    if size > ONNXRUNTIME_LARGEST >= model.size:
+        raise ModelError(
+            f"patching {model.name} would make it {size:,} bytes; onnxruntime loads at most {ONNXRUNTIME_LARGEST:,}",
+            hint="save the model with external data first",
+        )
+    return Patch(model, pieces, trailer)
+
+
+def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
+    """Hold a patched file against what was asked, without running it.
+
+    Raises
+    ------
+    ModelError
+        A head is not where it should be, does not divide by its temperature, or a name is made twice.
+    """
+    view = GraphView(patched)
+    made = [name for node in patched.graph.node for name in node.output if name]
+    if len(made) != len(set(made)):
+        raise _broken(patched, "a tensor is computed twice")
+    if len(patched.graph_records(GRAPH_NODE)) != len(patched.graph.node):
+        raise _broken(patched, "the graph does not read back")
+    for patch in patches:
+        output = patch.output_name or patch.head.output
+        head = find_head(patched, output, replace_activation(patch.head))
+        producer = view.producer(head.logits)
+        divisor = None if producer is None else view.constant(producer[1].input[-1])
+        wanted = patch.steps[-1].value
+        if divisor is None or not np.allclose(divisor.astype(np.float64), wanted, rtol=1e-6, atol=0):
+            raise _broken(patched, f"output '{output}' is not divided by {wanted}")
+
+
+def replace_activation(head: Head) -> Hints:
+    """How to find a head again once it is patched."""
+    return Hints(task=head.task, axis=None if head.activation in ("softmax", "log_softmax") else head.axis)
+
+
+def unpatched(model: ModelFile) -> ModelFile:
+    """The model without its patch: itself if it has none.
+
+    A large one is kept in a temporary file that goes with the process.
+
+    Raises
+    ------
+    ModelError
+        Its graph was changed after it was patched.
+    """
+    if not calibrated_heads(model):
+        return model
+    pieces = _original_pieces(model, undo_of(model))
+    size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces)
+    if size <= _IN_MEMORY:
+        return ModelFile(model.name, join(model, pieces), None, model.folder)
+    with tempfile.NamedTemporaryFile(prefix="onnxcal-", suffix=".onnx", delete=False) as file:
+        for piece in pieces:
+            for block in [piece] if isinstance(piece, bytes) else model.read(*piece):
+                file.write(block)
+    path = Path(file.name)
+    with open(path, "rb") as kept:
+        original = ModelFile(model.name, mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ), path, model.folder)
+    weakref.finalize(original, path.unlink, missing_ok=True)
+    return original
+
+
+def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:
+    """Write the unpatched model into a draft; returns its digest, and whether it is the original byte for byte."""
+    undo = undo_of(model)
+    pieces = _original_pieces(model, undo)
+    digest = write_hashed(draft, model, pieces, lambda _: b"")
+    return digest, digest == undo.sha256
+
+
+def _original_pieces(model: ModelFile, undo: Undo) -> list[Piece]:
+    edit, lengths = undo_edit(model, undo.edit)
+    pieces = edit.pieces(model, lengths=lengths if len(lengths) == len(model.graphs) else None)
+    props = zip(model.top_records(MODEL_METADATA), model.skeleton.metadata_props, strict=True)
+    ours = [(record.start, record.end) for record, prop in props if is_ours(prop.key)]
+    return _without(pieces, ours)
+
+
+def _without(pieces: Sequence[Piece], gaps: Sequence[tuple[int, int]]) -> list[Piece]:
+    """The pieces less some ranges of the source."""
+    out: list[Piece] = list(pieces)
+    for start, stop in gaps:
+        cut: list[Piece] = []
+        for piece in out:
+            if isinstance(piece, bytes) or piece[1] <= start or piece[0] >= stop:
+                cut.append(piece)
+            else:
+                cut += [part for part in ((piece[0], start), (stop, piece[1])) if part[0] < part[1]]
+        out = cut
+    return out
+
+
+def head_as_json(head: Head) -> dict[str, Any]:
+    """A head as it stands in the metadata and in `--json`."""
+    return {
+        "output": head.output,
+        "logits": head.logits,
+        "task": head.task,
+        "activation": head.activation,
+        "axis": head.axis,
+        "num_classes": head.num_classes,
+        "dtype": head.dtype,
+    }
+
+
+def _broken(patched: ModelFile, what: str) -> ModelError:
+    return ModelError(
+        f"the patched file failed its structure check: {what}", hint="this is a bug in onnxcal: please report the model"
+    )

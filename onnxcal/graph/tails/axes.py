@@ -1,0 +1,91 @@
+"""Which axis of a tensor of logits counts classes, and what its element type is: shared by the tails."""
+
+from __future__ import annotations
+
+from onnxcal.graph.moves import DEFAULT_DOMAINS
+from onnxcal.graph.tails.registry import Unclear
+from onnxcal.graph.view import FLOAT_NAMES, GraphView
+
+_CLASSES_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization"})
+_CLASSES_SECOND = frozenset(
+    {"Conv", "ConvTranspose", "Resize", "Upsample", "BatchNormalization", "InstanceNormalization"}
+)
+_SAME_LAYOUT = frozenset({"Identity", "Cast", "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Clip", "Dropout"})
+
+
+def positive_axis(axis: int, rank: int | None) -> int:
+    """`axis` counted from the front.
+
+    Raises
+    ------
+    Unclear
+        There is no such axis, or it is counted from the back of an unknown rank.
+    """
+    if rank is None:
+        if axis < 0:
+            raise Unclear("has an unknown rank", "pass --axis counted from 0")
+        return axis
+    if not -rank <= axis < rank:
+        raise Unclear(f"has {rank} axes, so none is axis {axis}", f"pass an --axis from 0 to {rank - 1}")
+    return axis % rank
+
+
+def class_axis(view: GraphView, tensor: str, asked: int | None) -> int:
+    """The class axis of logits that no Softmax tells it of.
+
+    (N, K) and (N,) leave no choice. In more axes the operator that made them decides: a matrix product puts classes
+    last, a convolution second. Otherwise (N, K, d1, d2, …) has them second, and three axes are ambiguous.
+
+    Raises
+    ------
+    Unclear
+        Nothing decides.
+    """
+    rank = view.type_of(tensor).rank
+    if asked is not None:
+        return positive_axis(asked, rank)
+    if rank is None:
+        raise Unclear("has no declared or inferable shape", "pass --task and --axis")
+    if rank <= 2:
+        return max(rank - 1, 0)
+    layout = _layout(view, tensor)
+    if layout is not None:
+        return rank - 1 if layout == "last" else 1
+    if rank == 3:
+        raise Unclear("has three axes, and nothing says which counts classes", "pass --axis 1 or --axis 2")
+    return 1
+
+
+def float_type(view: GraphView, logits: str, output: str) -> str:
+    """The logits' element type by its NumPy name.
+
+    Raises
+    ------
+    Unclear
+        It is known and is not floating point.
+    """
+    elem_type = view.type_of(logits).elem_type or view.type_of(output).elem_type
+    if elem_type not in FLOAT_NAMES:
+        raise Unclear(
+            "has logits that are not floating point", "only float16, bfloat16, float32 and float64 heads are known"
+        )
+    return FLOAT_NAMES[elem_type]
+
+
+def _layout(view: GraphView, tensor: str) -> str | None:
+    for _ in range(16):
+        producer = view.producer(tensor)
+        if producer is None or producer[1].domain not in DEFAULT_DOMAINS:
+            return None
+        node = producer[1]
+        if node.op_type in _CLASSES_LAST:
+            return "last"
+        if node.op_type in _CLASSES_SECOND:
+            return "second"
+        if node.op_type not in _SAME_LAYOUT:
+            return None
+        variable = [name for name in node.input if name and not view.is_constant(name)]
+        if not variable:
+            return None
+        tensor = variable[0]
+    return None

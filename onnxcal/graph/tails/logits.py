@@ -1,0 +1,86 @@
+"""Heads without an activation: the output itself holds the logits.
+
+That is believed only of values that come out of a linear operator (a matrix product, a convolution) through operators
+that keep them linear or rectify them. A Div or Exp at the end may be a softmax in pieces: those are refused.
+"""
+
+from __future__ import annotations
+
+from onnxcal.graph.head import Head
+from onnxcal.graph.moves import DEFAULT_DOMAINS, MOVES_VALUES
+from onnxcal.graph.tails.axes import class_axis, float_type
+from onnxcal.graph.tails.registry import Hints, Unclear
+from onnxcal.graph.view import GraphView
+from onnxcal.logits import Task
+
+_LINEAR = frozenset({"Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum", "BatchNormalization"})
+_KEEPS = frozenset(
+    MOVES_VALUES
+    | {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Clip", "Dropout"}  # scale, bias, rectify
+    | {"GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean", "ReduceMax"}  # pool
+    | {"Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
+)
+_SHAPE_FROM_SECOND_INPUT = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Clip", "Dropout", "ReduceMean", "ReduceMax"})
+_NEEDS_A_CONSTANT = frozenset({"Mul", "Div"})  # of two variable tensors these are no longer linear
+
+
+def logits_head(view: GraphView, output: str, hints: Hints) -> Head:
+    """A head whose output is its logits.
+
+    Raises
+    ------
+    Unclear
+        The values may be something else than logits, or their class axis is not clear.
+    """
+    if hints.activation != "none":
+        culprit = _not_linear(view, output, set())
+        if culprit is not None:
+            raise Unclear(
+                f"ends in {culprit}, which is not understood",
+                "pass --activation none if its values are logits; else export the model so that it ends in "
+                "logits, Softmax, LogSoftmax or Sigmoid",
+            )
+    tensor = view.type_of(output)
+    axis = 0 if hints.task == "binary" and hints.axis is None else class_axis(view, output, hints.axis)
+    one_logit = tensor.rank == 1 or (tensor.size(axis) == 1)
+    task: Task = hints.task or ("binary" if one_logit else "multiclass")
+    if task == "multiclass" and one_logit:
+        raise Unclear(
+            "has one logit a sample, which is binary, not multiclass", "drop --task, or pass the right --axis"
+        )
+    producer = view.producer(output)
+    made_by = producer[1].op_type if producer else "?"
+    return Head(
+        output=output,
+        logits=output,
+        task=task,
+        activation="none",
+        axis=axis if task != "binary" or tensor.rank is None else min(axis or 1, max(tensor.rank - 1, 0)),
+        num_classes=2 if task == "binary" else tensor.size(axis),
+        dtype=float_type(view, output, output),
+        rank=tensor.rank,
+        evidence=f"raw logits out of {made_by}",
+    )
+
+
+def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
+    """What keeps a tensor from being believed to hold logits: an operator's name, or None."""
+    if tensor in seen:
+        return None
+    seen.add(tensor)
+    producer = view.producer(tensor)
+    if producer is None:
+        return "a model input or initializer"
+    node = producer[1]
+    op = node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
+    if op in _LINEAR:
+        return None
+    if op not in _KEEPS:
+        return op
+    inputs = node.input[:1] if op in _SHAPE_FROM_SECOND_INPUT or op.endswith("Linear") or op == "Resize" else node.input
+    variable = [name for name in inputs if name and not view.is_constant(name)]
+    if not variable or (op in _NEEDS_A_CONSTANT and len(variable) > 1):
+        return op
+    if op == "Div" and variable[0] != node.input[0]:
+        return op
+    return next((culprit for name in variable if (culprit := _not_linear(view, name, seen)) is not None), None)

@@ -1,0 +1,168 @@
+"""`GraphView`: who makes and who reads each tensor of the main graph, and its type. Only looks, never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from onnxcal.graph.modelfile import ModelFile
+
+FLOAT_NAMES: dict[int, str] = {
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+}
+
+
+DTYPE_NAMES: dict[int, str] = {
+    number: FLOAT_NAMES.get(number, name.lower())  # DataType spells all but FLOAT and DOUBLE as NumPy does
+    for name, number in TensorProto.DataType.items()
+}
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What is known of a tensor before running the model."""
+
+    elem_type: int
+    """`TensorProto.DataType`; 0 if unknown."""
+    shape: tuple[int | str | None, ...] | None
+    """Dimensions: a size, a symbol, or None; None as a whole where the rank is unknown."""
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes."""
+        return None if self.shape is None else len(self.shape)
+
+    def size(self, axis: int) -> int | None:
+        """The size of an axis where it is a known, positive number."""
+        if self.shape is None or not -len(self.shape) <= axis < len(self.shape):
+            return None
+        size = self.shape[axis]
+        return size if isinstance(size, int) and size > 0 else None
+
+
+class GraphView:
+    """The main graph of a model, indexed by tensor name."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.opset = model.opset() or 1
+        self.producers: dict[str, int] = {}
+        for index, node in enumerate(self.graph.node):
+            for name in node.output:
+                if name:
+                    self.producers.setdefault(name, index)
+
+    def producer(self, tensor: str) -> tuple[int, onnx.NodeProto] | None:
+        """The node that makes a tensor, with its position; None for inputs and initializers."""
+        index = self.producers.get(tensor)
+        return None if index is None else (index, self.graph.node[index])
+
+    def type_of(self, tensor: str) -> TensorType:
+        """Element type and shape, declared or inferred."""
+        return self._types.get(tensor, TensorType(0, None))
+
+    def constant(self, tensor: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
+        """The value of a small initializer or Constant; None if it is no constant, or too large for the skeleton."""
+        proto = self._constants.get(tensor)
+        if proto is None or proto.data_location == TensorProto.EXTERNAL:
+            return None
+        try:
+            return numpy_helper.to_array(proto)
+        except (ValueError, TypeError):  # its payload was left out of the skeleton
+            return None
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether a tensor is an initializer or made by a Constant node."""
+        return tensor in self._constants
+
+    def readers(self, tensor: str) -> list[int]:
+        """Positions of the nodes that read a tensor, directly or from inside a subgraph."""
+        return [index for index, node in enumerate(self.graph.node) if tensor in set(_reads(node))]
+
+    def depend_on(self, tensors: Iterable[str]) -> set[str]:
+        """Every tensor that is computed from one of `tensors`, these included."""
+        reached = set(tensors)
+        grown = True
+        while grown:  # once for graphs in order, again for those that are not
+            grown = False
+            for node in self.graph.node:
+                if not reached.issuperset(node.output) and not reached.isdisjoint(_reads(node)):
+                    reached.update(name for name in node.output if name)
+                    grown = True
+        return reached
+
+    def names(self) -> set[str]:
+        """Every tensor and node name in the model, subgraphs included."""
+        taken = set(self._constants) | {value.name for value in (*self.graph.input, *self.graph.output)}
+        taken |= {value.name for value in self.graph.value_info}
+        _collect_names(self.graph, taken)
+        return taken
+
+    @cached_property
+    def _constants(self) -> dict[str, onnx.TensorProto]:
+        constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        constants |= {sparse.values.name: sparse.values for sparse in self.graph.sparse_initializer}
+        for node in self.graph.node:
+            if node.op_type == "Constant" and node.output:
+                for attribute in node.attribute:
+                    if attribute.name == "value":
+                        constants[node.output[0]] = attribute.t
+        return constants
+
+    @cached_property
+    def _types(self) -> dict[str, TensorType]:
+        try:
+            graph = onnx.shape_inference.infer_shapes(self.model.skeleton, data_prop=True).graph
+        except Exception:  # the checker's and the inferrer's errors have no common base; declared types will do
+            graph = self.graph
+        types = {tensor.name: TensorType(tensor.data_type, tuple(tensor.dims)) for tensor in self.graph.initializer}
+        values: list[onnx.ValueInfoProto] = [*graph.value_info, *graph.output, *graph.input]
+        for value in values:
+            if value.type.HasField("tensor_type"):
+                types[value.name] = _tensor_type(value.type.tensor_type)
+        return types
+
+
+def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:
+    if not proto.HasField("shape"):
+        return TensorType(proto.elem_type, None)
+    sizes: list[int | str | None] = []
+    for dim in proto.shape.dim:
+        if dim.HasField("dim_value") and dim.dim_value >= 0:
+            sizes.append(dim.dim_value)
+        else:
+            sizes.append(dim.dim_param or None)
+    return TensorType(proto.elem_type, tuple(sizes))
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for graph in _subgraphs(node):
+        for inner in graph.node:
+            yield from _reads(inner)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _collect_names(graph: onnx.GraphProto, taken: set[str]) -> None:
+    for node in graph.node:
+        taken.add(node.name)
+        taken.update(node.input)
+        taken.update(node.output)
+        for inner in _subgraphs(node):
+            taken.update(value.name for value in (*inner.input, *inner.output, *inner.initializer))
+            _collect_names(inner, taken)

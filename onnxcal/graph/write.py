@@ -1,0 +1,178 @@
+"""Writing model files: whole or not at all, and untouched byte ranges without reading them."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from onnxcal import atomic
+from onnxcal.errors import UsageError
+from onnxcal.graph.external import external_files, external_locations
+from onnxcal.graph.modelfile import ModelFile
+
+Piece: TypeAlias = "bytes | tuple[int, int]"
+"""New bytes, or a range [start, stop) of the source model's."""
+
+Trailer: TypeAlias = "Callable[[str], bytes]"
+"""What comes last, given the source's digest."""
+
+_COPY_BYTES = 1 << 26
+
+
+class Draft:
+    """A model file in the making, in the folder where it will stand; it appears there with `commit`, or never.
+
+    Parameters
+    ----------
+    target : where the file is to stand.
+    source : the model it is made from. Its external data stay where they are if `target` lies beside it, else they
+        are copied.
+    force : whether files that exist may be replaced.
+
+    Raises
+    ------
+    UsageError
+        `target` exists and `force` is False, or cannot be written.
+    ModelError
+        The source's external data are missing or unsafe.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], source: ModelFile, *, force: bool = False) -> None:
+        self.target = Path(target)
+        self._home = Path(os.path.realpath(target)).parent
+        self._external = _external_to_copy(source, self._home)
+        check_target(target, source, force=force)
+        self._folder: Path | None = None
+        try:
+            if self._external:  # a folder of its own, in which the external data have their names already
+                self._folder = Path(tempfile.mkdtemp(prefix=".onnxcal-", dir=self._home))
+                self.path, self._file = atomic.open_beside(self._folder / self.target.name)
+            else:
+                self.path, self._file = atomic.open_beside(self.target)
+        except OSError as error:
+            raise atomic.cannot_write(self.target, error) from None
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, source: ModelFile, pieces: Sequence[Piece]) -> None:
+        """Append new bytes and ranges of the source."""
+        try:
+            for piece in pieces:
+                if isinstance(piece, bytes):
+                    self._file.write(piece)
+                    self._file.flush()
+                else:
+                    _copy_range(source, self._file, *piece)
+        except OSError as error:
+            raise atomic.cannot_write(self.target, error) from None
+
+    def finish(self) -> None:
+        """Bring everything to disk, so that the file can be opened at `path`."""
+        try:
+            atomic.sync(self._file)
+            self._file.close()
+            for path, location in self._external:
+                copy = self.path.parent / location
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+        except OSError as error:
+            raise atomic.cannot_write(self.target, error) from None
+
+    def commit(self) -> None:
+        """Let the finished file appear at its target, external data first."""
+        try:
+            for _, location in self._external:
+                (self._home / location).parent.mkdir(parents=True, exist_ok=True)
+                atomic.place(self.path.parent / location, self._home / location)
+            atomic.place(self.path, self.target)
+        except OSError as error:
+            raise atomic.cannot_write(self.target, error) from None
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def check_target(target: str | os.PathLike[str], source: ModelFile, *, force: bool) -> None:
+    """Raise what keeps a model made from `source` from being written to `target`, before any long work is done."""
+    path = Path(target)
+    atomic.check_writable(path, force=force)
+    home = Path(os.path.realpath(path)).parent
+    for file, location in _external_to_copy(source, home):
+        place = home / location
+        if not force and place.exists() and not filecmp.cmp(file, place, shallow=False):
+            raise UsageError(
+                f"'{place}' exists with other contents than the model's external data",
+                hint="pass --force to replace it, or write to another folder",
+            )
+
+
+def write_hashed(draft: Draft, source: ModelFile, pieces: Sequence[Piece], trailer: Trailer) -> str:
+    """Write pieces and a trailer that needs the source's digest; returns the digest of the whole.
+
+    Both digests are made while the ranges are being copied.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        source_digest = pool.submit(lambda: source.sha256)
+        body_digest = pool.submit(_digest, source, pieces)
+        draft.write(source, pieces)
+        end = trailer(source_digest.result())
+        draft.write(source, [end])
+        digest = body_digest.result()
+    digest.update(end)
+    draft.finish()
+    return digest.hexdigest()
+
+
+def join(source: ModelFile, pieces: Sequence[Piece]) -> bytes:
+    """The pieces in memory."""
+    return b"".join(piece if isinstance(piece, bytes) else source.buffer[piece[0] : piece[1]] for piece in pieces)
+
+
+def _digest(source: ModelFile, pieces: Sequence[Piece]) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            digest.update(piece)
+        else:
+            for block in source.read(*piece):
+                digest.update(block)
+    return digest
+
+
+def _copy_range(source: ModelFile, target: BinaryIO, start: int, stop: int) -> None:
+    if source.path is not None and hasattr(os, "copy_file_range"):
+        try:
+            with open(source.path, "rb") as file:
+                while start < stop:
+                    copied = os.copy_file_range(file.fileno(), target.fileno(), min(stop - start, _COPY_BYTES), start)
+                    if copied == 0:
+                        break
+                    start += copied
+        except OSError:  # another file system, or a kernel that cannot: read and write what is left
+            pass
+        os.lseek(target.fileno(), 0, os.SEEK_END)
+    for block in source.read(start, stop):
+        target.write(block)
+    target.flush()
+
+
+def _external_to_copy(source: ModelFile, folder: Path) -> tuple[tuple[Path, str], ...]:
+    files = external_files(source)
+    if source.folder is None or os.path.realpath(source.folder) == os.path.realpath(folder):
+        return ()
+    return tuple(zip(files, external_locations(source), strict=True))

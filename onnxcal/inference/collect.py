@@ -1,0 +1,282 @@
+"""Streaming a model's logits: the next batch is prepared while the current one runs."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.data import Source, open_source
+from onnxcal.errors import DataError
+from onnxcal.graph.detect import find_head
+from onnxcal.graph.head import Activation, Head
+from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
+from onnxcal.graph.patch import unpatched
+from onnxcal.graph.tails import Hints
+from onnxcal.inference.feeds import Feed, Feeder
+from onnxcal.inference.session import open_session
+from onnxcal.logits import (
+    FloatArray,
+    LabelArray,
+    Labels,
+    Logits,
+    Task,
+    check_label_values,
+    check_logits,
+    check_task,
+    kept_rows,
+    label_rows,
+    logit_rows,
+)
+
+DEFAULT_BATCH_SIZE = 64
+SPOOL_BYTES = 1 << 30
+"""Logits beyond this size are kept in a temporary file."""
+
+Progress: TypeAlias = Callable[[str, int, "int | None"], None]
+"""Called after each batch: what is being done, the samples done so far, and how many there are, where that is known."""
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a model; the same for every pass over the data."""
+
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """Samples a run, unless the model fixes it."""
+    provider: str | None = None
+    """onnxruntime execution provider, default CPU."""
+    threads: int | None = None
+    """Intra-op threads, default all cores."""
+
+
+@dataclass(frozen=True)
+class CollectedLogits:
+    """The logits of a data set, with their labels: one row a sample, for a dense head one a position."""
+
+    values: FloatArray
+    """(N, K), or (N,) for binary, in the head's element type."""
+    labels: LabelArray
+    """(N,) class indices; or soft or 0/1 labels of the logits' shape."""
+    head: Head
+    """Where they were taken from."""
+    sample: NDArray[np.int64] | None = field(repr=False)
+    """(N,): which sample of the data each row belongs to; None if that is the row itself."""
+    data_sha256: str
+    """Digest of the inputs and labels."""
+    warnings: tuple[str, ...] = ()
+    """Casts that were made, and the like."""
+
+    @property
+    def n_samples(self) -> int:
+        """N, the number of rows."""
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> tuple[Logits, Labels]:
+        """The checked pair that fits and scores are made from."""
+        return Logits(self.values, self.head.task), Labels(self.labels)
+
+
+def collect_logits(
+    model: ModelLike,
+    data: Any,
+    *,
+    labels: Any = None,
+    head: str | None = None,
+    task: Task | None = None,
+    axis: int | None = None,
+    activation: Activation | None = None,
+    ignore_index: int | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    provider: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> CollectedLogits:
+    """Run a model over labelled data and keep its logits.
+
+    Of a patched model these are the logits before the calibration.
+
+    Parameters
+    ----------
+    model : path, `onnx.ModelProto`.
+    data, labels : see `onnxcal.data.open_source`.
+    head : name of the output, needed where several can be a classifier.
+    task, axis, activation : override what is detected.
+    ignore_index : samples with this label are dropped.
+    batch_size, provider, threads : how onnxruntime runs it.
+    progress : called after each batch with what is done, the samples so far, and their number where it is known.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be read or run, or it is not clear what its logits are.
+    DataError
+        The data do not fit the model, or its logits or labels are not usable.
+    """
+    check_task(task)
+    original = unpatched(open_model(model))
+    found = find_head(original, head, Hints(task, axis, activation))
+    options = RunOptions(batch_size, provider, threads)
+    return collect(original, found, open_source(data, labels), options, ignore_index=ignore_index, progress=progress)
+
+
+def collect(
+    model: ModelFile,
+    head: Head,
+    source: Source,
+    options: RunOptions,
+    *,
+    ignore_index: int | None = None,
+    progress: Progress | None = None,
+) -> CollectedLogits:
+    """`collect_logits` for a model and a head that are already known."""
+    session = open_session(model, tap=[head.logits], provider=options.provider, threads=options.threads)
+    feeder = Feeder(session.inputs, source, options.batch_size)
+    spool, truths, samples = _Spool(), [], []
+    digests = _Digests()
+    done, num_classes, dense = 0, head.num_classes, False
+    for feed in prefetched(feeder.feeds()):
+        if feed.labels is None:
+            raise DataError(
+                f"{source.name} has no labels",
+                hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
+            )
+        digests.update(feed)
+        tensor = whole_samples(session.run(feed.arrays, [head.logits])[0], feed, head)
+        rows, truth = rows_of(tensor, feed.labels, head)
+        sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
+        dense = dense or len(rows) != feed.size
+        if ignore_index is not None:
+            keep = kept_rows(truth, ignore_index)
+            rows, truth, sample = rows[keep], truth[keep], sample[keep]
+        check_label_values(truth, head.task, rows.shape)
+        check_logits(rows, truth, head.task)
+        if num_classes is None:
+            num_classes = rows.shape[1] if rows.ndim == 2 else 2
+        spool.append(rows)
+        truths.append(truth)
+        samples.append(sample)
+        done += feed.size
+        if progress is not None:
+            progress("collecting logits", done, source.n_samples)
+    if sum(map(len, truths)) == 0:
+        raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
+    return CollectedLogits(
+        values=spool.array(),
+        labels=_joined(truths, num_classes or 2),
+        head=replace(head, num_classes=num_classes),
+        sample=np.concatenate(samples) if dense or ignore_index is not None else None,
+        data_sha256=digests.hexdigest(),
+        warnings=tuple(feeder.notes),
+    )
+
+
+def rows_of(tensor: NDArray[Any], labels: NDArray[Any], head: Head) -> tuple[FloatArray, LabelArray]:
+    """One batch of logits and labels as rows.
+
+    Raises
+    ------
+    DataError
+        The head is not what it was taken for, or the labels do not fit its shape.
+    """
+    rows = logit_rows(tensor, head.task, head.axis, flatten=head.flatten)
+    return rows, label_rows(labels, tensor.shape, head.task, head.axis, flatten=head.flatten)
+
+
+def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
+    """The part of a head's tensor that belongs to samples that count, without those that fill up the batch.
+
+    Raises
+    ------
+    DataError
+        The tensor's size is not a multiple of the batch's.
+    """
+    if not isinstance(tensor, np.ndarray) or tensor.ndim == 0:
+        raise DataError(
+            f"output '{head.output}' is no tensor with one row a sample", hint="choose another output with --head"
+        )
+    batch_axis = 1 if head.axis == 0 and tensor.ndim > 1 and head.task != "binary" else 0
+    if tensor.shape[batch_axis] % feed.padded_size:
+        raise DataError(
+            f"{feed.padded_size} samples give logits of shape {tensor.shape}: axis {batch_axis} does not count samples",
+            hint="check that the first axis of the inputs counts samples; or pass --batch-size 1",
+        )
+    if feed.size == feed.padded_size:
+        return tensor
+    keep = tensor.shape[batch_axis] // feed.padded_size * feed.size
+    return tensor[:keep] if batch_axis == 0 else tensor[:, :keep]
+
+
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; the next one is made in another thread while the current one is used."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="onnxcal-data") as pool:
+        pending = pool.submit(next, items, end)
+        while True:
+            item = pending.result()
+            if item is end:
+                return
+            pending = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]  # the sentinel has just been ruled out
+
+
+class _Spool:
+    """Rows in memory, and in a temporary file once they are many."""
+
+    def __init__(self) -> None:
+        self._rows: list[FloatArray] = []
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+
+    def append(self, rows: FloatArray) -> None:
+        self._bytes += rows.nbytes
+        if self._file is None and self._bytes > SPOOL_BYTES:
+            self._file = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  the memory map keeps it
+            for earlier in self._rows:
+                self._file.write(np.ascontiguousarray(earlier).data)
+            self._rows = [earlier[:0] for earlier in self._rows[:1]]
+        if self._file is None:
+            self._rows.append(np.array(rows))  # a copy: what the session returned may be much larger than its rows
+        else:
+            self._file.write(np.ascontiguousarray(rows).data)
+
+    def array(self) -> FloatArray:
+        first = self._rows[0]
+        if self._file is None:
+            return np.concatenate(self._rows)
+        self._file.flush()
+        row_bytes = int(np.prod(first.shape[1:])) * first.dtype.itemsize
+        return np.memmap(self._file, first.dtype, "r", shape=(self._bytes // row_bytes, *first.shape[1:]))
+
+
+class _Digests:
+    """SHA-256 of each input and of the labels, the same for any batch size."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Any] = {}
+
+    def update(self, feed: Feed) -> None:
+        for name, array in {**feed.arrays, "": feed.labels}.items():
+            digest = self._by_name.setdefault(name, hashlib.sha256())
+            part = np.ascontiguousarray(array[: feed.size])  # type: ignore[index]  # labels were checked to be there
+            digest.update(part.tobytes() if part.dtype == object else part.view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        whole = hashlib.sha256()
+        for name in sorted(self._by_name):
+            whole.update(name.encode() + b"\0" + self._by_name[name].digest())
+        return whole.hexdigest()
+
+
+def _joined(truths: list[LabelArray], num_classes: int) -> LabelArray:
+    """Labels of all batches; class indices become one-hot where other batches were soft."""
+    if len({truth.ndim for truth in truths}) > 1:
+        truths = [np.eye(num_classes)[truth.astype(np.int64)] if truth.ndim == 1 else truth for truth in truths]
+    return np.concatenate(truths)  # type: ignore[return-value]  # all of one dtype by now

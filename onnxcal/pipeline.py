@@ -1,0 +1,390 @@
+"""The straight road: collect, fit, plan, patch, verify; and the commands that are one stretch of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnxcal.calibrators import Calibration, fit_labelled
+from onnxcal.calibrators.fit import check_method, measured
+from onnxcal.calibrators.holdout import halves
+from onnxcal.data import Source, open_source
+from onnxcal.errors import FitError, GateError, UsageError
+from onnxcal.graph.detect import find_head
+from onnxcal.graph.head import Activation, Head
+from onnxcal.graph.inspect import FileRecord, file_record
+from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
+from onnxcal.graph.patch import Patch, check_structure, make_patch, unpatched, write_original
+from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.tails import Hints
+from onnxcal.graph.write import Draft, check_target
+from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, CollectedLogits, Progress, RunOptions, collect
+from onnxcal.logits import Task, check_task
+from onnxcal.metrics import Metrics, score
+from onnxcal.results import CalibrateResult, EvaluateResult, PatchResult, RevertResult
+from onnxcal.verify import Verification, recorded_head, verify_file
+
+
+def calibrate(
+    model: ModelLike,
+    data: Any,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    labels: Any = None,
+    eval_data: Any = None,
+    no_holdout: bool = False,
+    head: str | None = None,
+    task: Task | None = None,
+    axis: int | None = None,
+    activation: Activation | None = None,
+    method: str = "temperature",
+    ignore_index: int | None = None,
+    output_name: str | None = None,
+    keep_logits: bool = False,
+    in_place: bool = False,
+    force: bool = False,
+    max_ece: float | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    provider: str | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> CalibrateResult:
+    """Fit a temperature on a model's own logits, put it into the model, and prove by running it that it is there.
+
+    Parameters
+    ----------
+    model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
+    data, labels : labelled validation data, see `onnxcal.data.open_source`.
+    output : where the calibrated model goes, default `<stem>.calibrated.onnx` beside the model.
+    eval_data : labelled data to measure on, instead of a held-out half.
+    no_holdout : measure on the samples that are fitted on.
+    head, task, axis, activation : which output, and what overrides its detection.
+    ignore_index : samples with this label are dropped.
+    output_name : new name of the output, default the old one.
+    keep_logits : make the calibrated logits one more output.
+    in_place, force : write to the model itself; replace an `output` that exists.
+    max_ece : refuse to write if the ECE after calibration is larger.
+    batch_size, provider, threads : how onnxruntime runs the model.
+    seed : of the holdout split.
+    progress : called after each batch with what is done, the samples so far, and their number where it is known.
+
+    Raises
+    ------
+    ModelError, DataError, UsageError
+        Something that was passed cannot be used.
+    FitError
+        No positive, finite temperature is best.
+    VerificationError, GateError
+        A check said no; nothing was written.
+    """
+    check_task(task)
+    check_method(method)
+    file = open_model(model)
+    target = _target(file, output, in_place=in_place, force=force)
+    original, options = unpatched(file), RunOptions(batch_size, provider, threads)
+    found = find_head(original, _unpatched_name(file, head), Hints(task, axis, activation))
+    source = open_source(data, labels)
+    evaluation = None if eval_data is None else open_source(eval_data)
+
+    collected = collect(original, found, source, options, ignore_index=ignore_index, progress=progress)
+    apart = None
+    if evaluation is not None:
+        apart = collect(original, found, evaluation, options, ignore_index=ignore_index, progress=progress)
+    calibration = _fit(collected, apart, holdout=not no_holdout, seed=seed)
+    metrics = calibration.metrics
+    assert metrics is not None
+    _check_gate(metrics, max_ece)
+
+    patches = _patches(
+        file, original, HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration
+    )
+    written, verification, _ = _write_verified(original, patches, target, source, options, progress)
+    return CalibrateResult(
+        model=file_record(file),
+        output=written.record,
+        head=collected.head,
+        calibration=calibration,
+        metrics=metrics,
+        verification=verification,
+        warnings=(*_about(collected.head), *collected.warnings, *calibration.warnings),
+        proto=written.proto,
+    )
+
+
+def patch(
+    model: ModelLike,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
+    *,
+    temperature: float | None = None,
+    output: str | os.PathLike[str] | None = None,
+    data: Any = None,
+    labels: Any = None,
+    head: str | None = None,
+    task: Task | None = None,
+    axis: int | None = None,
+    activation: Activation | None = None,
+    output_name: str | None = None,
+    keep_logits: bool = False,
+    in_place: bool = False,
+    force: bool = False,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    provider: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> PatchResult:
+    """Put a known temperature into a model. Without `data` the result is checked, but not run.
+
+    Parameters
+    ----------
+    model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
+    calibration : what `fit` returned, or the path of a CAL.json.
+    temperature : T, instead of a calibration.
+    data, labels : data to verify the result on, see `onnxcal.data.open_source`.
+    output, head, task, axis, activation, output_name, keep_logits, in_place, force, batch_size, provider, threads,
+    progress : as for `calibrate`.
+
+    Raises
+    ------
+    ModelError, DataError, UsageError
+        Something that was passed cannot be used.
+    VerificationError
+        With `data`: the patched model does not match the reference; nothing was written.
+    """
+    check_task(task)
+    known = _calibration_to_patch(calibration, temperature)
+    file = open_model(model)
+    target = _target(file, output, in_place=in_place, force=force)
+    original, options = unpatched(file), RunOptions(batch_size, provider, threads)
+    wanted = _unpatched_name(file, head) or known.output
+    found = find_head(original, wanted, Hints(task or known.task, axis, activation))
+    source = None if data is None else open_source(data, labels)
+    patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
+    verification, notes = None, tuple[str, ...]()
+    if source is None:
+        written = _write(original, patches, target)
+    else:
+        written, verification, notes = _write_verified(original, patches, target, source, options, progress)
+    return PatchResult(
+        model=file_record(file),
+        output=written.record,
+        head=found,
+        calibration=known,
+        verification=verification,
+        warnings=(*_about(found), *notes),
+        proto=written.proto,
+    )
+
+
+def evaluate(
+    model: ModelLike,
+    data: Any,
+    *,
+    labels: Any = None,
+    head: str | None = None,
+    task: Task | None = None,
+    axis: int | None = None,
+    activation: Activation | None = None,
+    ignore_index: int | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    provider: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> EvaluateResult:
+    """Scores of a model as it stands, calibrated or not.
+
+    Parameters and errors as for `collect_logits`; of a patched model the calibrated logits are scored.
+    """
+    check_task(task)
+    file = open_model(model)
+    found = find_head(file, head, Hints(task, axis, activation))
+    options = RunOptions(batch_size, provider, threads)
+    collected = collect(file, found, open_source(data, labels), options, ignore_index=ignore_index, progress=progress)
+    scores = score(*collected.labelled)
+    return EvaluateResult(file_record(file), collected.head, scores, (*_about(found), *collected.warnings))
+
+
+def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
+    """Take the patch out of a patched model again.
+
+    Parameters
+    ----------
+    model : the file that `patch` or `calibrate` wrote.
+    output : where the original goes; it may be the model itself with `force`.
+
+    Raises
+    ------
+    ModelError
+        The model is not patched, or its graph was changed since.
+    """
+    file = open_model(model)
+    with Draft(output, file, force=force) as draft:
+        digest, identical = write_original(file, draft)
+        draft.commit()
+    warnings = (
+        ()
+        if identical
+        else (
+            "the patched file was written anew by another tool since: the graph is the original's, its bytes are not",
+        )
+    )
+    return RevertResult(file_record(file), FileRecord(os.fspath(output), digest), identical, warnings)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Where a patched model went."""
+
+    record: FileRecord
+    proto: onnx.ModelProto | None = None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where a patched model is to go; path None means memory."""
+
+    path: Path | None
+    force: bool
+
+
+def _target(file: ModelFile, output: str | os.PathLike[str] | None, *, in_place: bool, force: bool) -> _Target:
+    """Where to write, checked before any long work.
+
+    Raises
+    ------
+    UsageError
+        OUT exists, is the model itself, or cannot be written.
+    """
+    if in_place and (output is not None or file.path is None):
+        raise UsageError("--in-place writes to the model itself, so it takes no -o", hint="pass one of them")
+    if in_place and file.path is not None:
+        check_target(file.path, file, force=True)
+        return _Target(file.path, True)
+    if output is None:
+        if file.path is None:
+            return _Target(None, force)
+        output = file.path.with_name(f"{file.path.stem}.calibrated.onnx")
+    if file.path is not None and os.path.exists(output) and os.path.samefile(output, file.path):
+        raise UsageError(f"'{output}' is the model itself", hint="pass --in-place to write to it, or another -o")
+    check_target(output, file, force=force)
+    return _Target(Path(output), force)
+
+
+def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int) -> Calibration:
+    """The calibration of all samples, measured on the evaluation set, on a held-out half, or on the same samples."""
+    logits, labels = collected.labelled
+    final = fit_labelled(logits, labels)
+    final = replace(final, output=collected.head.output, data_sha256=collected.data_sha256)
+    if evaluation is not None:
+        return measured(final, *evaluation.labelled, split="eval")
+    if not holdout:
+        return measured(final, logits, labels, split="fit")
+    fitted_on, held_out = halves(labels, logits.task, collected.sample, seed)
+    try:
+        half = fit_labelled(logits.take(fitted_on), labels.take(fitted_on))
+    except FitError as error:
+        reason = f"measured on the samples it was fitted on, for half of them have no temperature: {error.message}"
+        final = measured(final, logits, labels, split="fit")
+        return replace(final, warnings=(*final.warnings, reason))
+    return measured(final, logits.take(held_out), labels.take(held_out), split="holdout", temperature=half.temperature)
+
+
+def _check_gate(metrics: Metrics, max_ece: float | None) -> None:
+    if max_ece is not None and metrics.after.ece > max_ece:
+        raise GateError(
+            f"ECE after calibration is {metrics.after.ece:.4g}, more than --max-ece {max_ece:g}; nothing was written",
+            hint="fit on more or better matching data, or raise the limit",
+        )
+
+
+def _calibration_to_patch(
+    calibration: Calibration | str | os.PathLike[str] | None, temperature: float | None
+) -> Calibration:
+    if (calibration is None) == (temperature is None):
+        raise UsageError(
+            "a patch needs either a temperature or a calibration", hint="pass --temperature T or --calibration CAL.json"
+        )
+    if temperature is not None:
+        return Calibration(float(temperature))
+    return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
+
+
+def _unpatched_name(file: ModelFile, head: str | None) -> str | None:
+    """What an output of a patched model was called before."""
+    renamed = {entry.output_name: str(entry.head["output"]) for entry in calibrated_heads(file) if entry.output_name}
+    return renamed.get(head, head) if head is not None else None
+
+
+def _patches(
+    file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration
+) -> list[tuple[HeadPatch, dict[str, Any]]]:
+    """The new patch, and those of other heads that the model carries already."""
+    patches = []
+    for entry in calibrated_heads(file):
+        if entry.head["output"] != new.head.output:
+            kept = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
+            head = recorded_head(original, entry)
+            patches.append((HeadPatch(head, kept.steps(), entry.output_name, entry.keep_logits), kept.as_json()))
+    return [*patches, (new, calibration.as_json())]
+
+
+def _write(original: ModelFile, patches: Sequence[tuple[HeadPatch, dict[str, Any]]], target: _Target) -> _Written:
+    """Write a patched model after looking at what came out, but without running it."""
+    change = make_patch(original, patches)
+    if target.path is None:
+        return _in_memory(change, patches)
+    with Draft(target.path, original, force=target.force) as draft:
+        digest = change.write(draft)
+        check_structure(open_model(draft.path), [head_patch for head_patch, _ in patches])
+        draft.commit()
+    return _Written(FileRecord(str(target.path), digest))
+
+
+def _write_verified(
+    original: ModelFile,
+    patches: Sequence[tuple[HeadPatch, dict[str, Any]]],
+    target: _Target,
+    source: Source,
+    options: RunOptions,
+    progress: Progress | None,
+) -> tuple[_Written, Verification, tuple[str, ...]]:
+    """Write a patched model where nobody sees it, run it, and let it appear only if every check held."""
+    change = make_patch(original, patches)
+    if target.path is None:
+        written = _in_memory(change, patches)
+        assert written.proto is not None
+        verification, notes = verify_file(original, open_model(written.proto), source, options, progress)
+        verification.raise_if_failed()
+        return written, verification, notes
+    with Draft(target.path, original, force=target.force) as draft:
+        digest = change.write(draft)
+        patched = open_model(draft.path)
+        check_structure(patched, [head_patch for head_patch, _ in patches])
+        verification, notes = verify_file(original, patched, source, options, progress)
+        verification.raise_if_failed()
+        draft.commit()
+    return _Written(FileRecord(str(target.path), digest)), verification, notes
+
+
+def _in_memory(change: Patch, patches: Sequence[tuple[HeadPatch, dict[str, Any]]]) -> _Written:
+    data = change.to_bytes()
+    proto = onnx.ModelProto.FromString(data)
+    patched = open_model(proto)
+    check_structure(patched, [head_patch for head_patch, _ in patches])
+    return _Written(FileRecord(None, patched.sha256), proto)
+
+
+def _about(head: Head) -> tuple[str, ...]:
+    """What is unusual about a head."""
+    if head.flatten:
+        return (
+            f"the {head.activation} of '{head.output}' is below opset 13 and not on the last axis: it normalises over "
+            f"all axes from {head.axis} on together, and so does the fit",
+        )
+    return ()

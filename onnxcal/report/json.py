@@ -1,0 +1,40 @@
+"""Results as the JSON objects of the contract: fields become keys, in their order."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = "onnxcal/1"
+
+
+def as_document(result: Any) -> dict[str, Any]:
+    """A result dataclass as a JSON document, the schema first.
+
+    Fields marked `metadata={"json": False}` are left out, NumPy scalars become Python's, and numbers that JSON does
+    not have (NaN, infinity) become null.
+    """
+    return {"schema": SCHEMA, **_plain(result)}
+
+
+def as_text(document: Mapping[str, Any]) -> str:
+    """The document as one line of text for `--json`."""
+    return json.dumps(document, allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        shown = [f for f in dataclasses.fields(value) if f.metadata.get("json", True)]
+        return {f.name: _plain(getattr(value, f.name)) for f in shown}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

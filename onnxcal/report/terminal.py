@@ -1,0 +1,241 @@
+"""What the commands print on a terminal: plain sentences and small tables, legible in 80 columns without colour."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from onnxcal.calibrators import Calibration
+from onnxcal.graph.head import Head
+from onnxcal.graph.inspect import Inspection
+from onnxcal.metrics import Metrics, Scores
+from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
+from onnxcal.verify import Verification, VerifyResult
+
+_SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
+
+
+def print_inspection(result: Inspection, verbose: bool) -> None:
+    """`inspect`."""
+    opsets = ", ".join(f"{domain} {version}" for domain, version in result.opset.items())
+    rows = [("file", f"{_path(result.model.path)}: {result.nodes:,} nodes, opset {opsets}, IR {result.ir_version}")]
+    for entry in result.inputs:
+        shape = "unknown" if entry.shape is None else "(" + ", ".join(str(s or "?") for s in entry.shape) + ")"
+        rows.append(("input", f"{entry.name}: {entry.dtype} {shape}"))
+    rows += [("head", _head(head)) for head in result.heads] or [("head", "none that can be calibrated")]
+    rows += [("patched", f"'{c.output}': {_temperature(c)}") for c in result.calibrations] or [("patched", "no")]
+    if result.external_data:
+        rows.append(("external", ", ".join(result.external_data)))
+    if verbose:
+        rows.append(("sha256", result.model.sha256))
+    _print_rows(rows)
+    _print_warnings(result.warnings)
+
+
+def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
+    """`calibrate`."""
+    _print_rows([("head", _head(result.head)), ("temperature", _temperature(result.calibration))])
+    _print_metrics(result.metrics)
+    _print_verification(result.verification, verbose)
+    _print_warnings(result.warnings)
+    _print_rows([("written", _path(result.output.path))])
+
+
+def print_fit(result: FitResult, verbose: bool) -> None:
+    """`fit`."""
+    _print_rows([("temperature", _temperature(result.calibration))])
+    if result.metrics is not None:
+        _print_metrics(result.metrics)
+    _print_warnings(result.warnings)
+
+
+def print_logits(result: LogitsResult, verbose: bool) -> None:
+    """`logits`."""
+    path = _path(result.output.path)
+    _print_rows([("head", _head(result.head)), ("written", f"{path}: {result.n_samples:,} rows of logits, and labels")])
+    _print_warnings(result.warnings)
+    _print_next(f"onnxcal fit {path}")
+
+
+def print_patched(result: PatchResult, verbose: bool) -> None:
+    """`patch`."""
+    _print_rows([("head", _head(result.head)), ("temperature", _temperature(result.calibration))])
+    if result.verification is not None:
+        _print_verification(result.verification, verbose)
+    _print_warnings(result.warnings)
+    written, model = _path(result.output.path), _path(result.model.path)
+    if result.verification is not None:
+        _print_rows([("written", written)])
+        return
+    _print_rows([("written", f"{written}; its structure was checked, but it was not run")])
+    if written != model:
+        _print_next(f"onnxcal verify {model} {written} --data DATA")
+
+
+def print_verified(result: VerifyResult, verbose: bool) -> None:
+    """`verify`."""
+    _print_verification(result.verification, verbose=True)
+    _print_warnings(result.warnings)
+
+
+def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
+    """`evaluate`."""
+    _print_rows([("head", _head(result.head))])
+    table = _score_table(f"{result.metrics.n_samples:,} samples", "")
+    for name, value in _scores(result.metrics):
+        table.add_row(name, value)
+    _console().print(Padding(table, (1, 0, 1, 2)))
+    _print_warnings(result.warnings)
+
+
+def print_reverted(result: RevertResult, verbose: bool) -> None:
+    """`revert`."""
+    how = "the original, byte for byte" if result.byte_identical else "the original's graph"
+    _print_rows([("written", f"{_path(result.output.path)}: {how}")])
+    _print_warnings(result.warnings)
+
+
+def print_demo(result: CalibrateResult, verbose: bool) -> None:
+    """`demo`: the same facts as `calibrate`, told."""
+    before, after = result.metrics.before, result.metrics.after
+    runtime = result.verification.runtimes[0]
+    model, patched = _path(result.model.path), _path(result.output.path)
+    folder = os.path.dirname(patched)
+    console = _console()
+    for sentence in (
+        "A small convolutional network, trained on 200 images of handwritten digits until it knew them by heart.",
+        f"On {result.metrics.n_samples:,} images that neither the training nor the fit saw, it is "
+        f"{before.confidence:.1%} sure on average, but only {before.accuracy:.1%} of its answers are right. "
+        f"{_sure_but_wrong(before)}",
+        f"Dividing its logits by one number, fitted on the other half of the images, mends that: now it is "
+        f"{after.confidence:.1%} sure, and as often right as before. {_sure_but_wrong(after)}",
+    ):
+        console.print(Padding(Text(sentence), (0, 0, 1, 0)))
+    _print_metrics(result.metrics)
+    _print_rows([("temperature", _temperature(result.calibration))])
+    _print_verification(result.verification, verbose)
+    _print_rows(
+        [
+            ("model", f"{model}, as it came"),
+            ("data", f"{os.path.join(folder, 'digits.npz')}, {runtime.n_samples:,} images and labels"),
+            ("calibrated", f"{patched}, ready to ship: same input, same output name, now probabilities"),
+        ]
+    )
+    _print_warnings(result.warnings)
+    _print_next(
+        f"onnxcal inspect {patched}",
+        "onnxcal calibrate YOUR.onnx --data YOUR.npz   # arrays named as the input, labels",
+    )
+
+
+def verdict(verification: Verification) -> str:
+    """PASSED or FAILED, in one line, with the largest error and the tolerance that would have passed."""
+    runtime = verification.runtimes[0]
+    where = f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples"
+    failed = [check for check in verification.checks if not check.passed]
+    if failed:
+        return f"FAILED ({where}): {failed[0].name}: {failed[0].detail}"
+    limits = [check.limit for check in verification.checks if check.limit]
+    return (
+        f"PASSED ({where}): largest error {runtime.max_abs_error:.2g} (limit {min(limits):.2g}), "
+        f"{runtime.argmax_changed} predictions changed"
+    )
+
+
+def _sure_but_wrong(scores: Scores) -> str:
+    """What became of the predictions that were called more than 93 % sure: the last bin of fifteen."""
+    bins = scores.bins
+    share, right = bins.counts[-1] / bins.counts.sum(), bins.accuracy[-1]
+    low = f"{bins.edges[-2]:.0%}"
+    if not bins.counts[-1]:
+        return f"It calls none of them more than {low} sure."
+    sure = f"{bins.confidence[-1]:.1%} on average"
+    return f"It calls {share:.0%} of them more than {low} sure ({sure}): {right:.1%} of those are right."
+
+
+def _head(head: Head) -> str:
+    classes = "? classes" if head.num_classes is None else f"{head.num_classes} classes"
+    what = "binary" if head.task == "binary" else f"{head.task}, {classes} on axis {head.axis}"
+    return f"{head.output}: {what}, {head.dtype}; {head.evidence}"
+
+
+def _temperature(calibration: Calibration) -> str:
+    text = f"T = {calibration.temperature:.5g}"
+    if calibration.stderr is not None:
+        text += f" ± {calibration.stderr:.2g} (standard error)"
+    if calibration.n_samples is not None:
+        text += f", fitted on {calibration.n_samples:,} samples"
+    return text
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    table = _score_table(f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples", "before", "after")
+    for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True):
+        table.add_row(name, before, after)
+    _console().print(Padding(table, (1, 0, 0, 2)))
+    note = {
+        "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
+        "eval": "",
+        "fit": "Measured on the same samples as T was fitted on: expect slightly less on new ones.",
+    }[metrics.split]
+    _console().print(Padding(Text(note, style="dim"), (0, 0, 1, 3)))
+
+
+def _score_table(title: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), header_style="bold")
+    table.add_column(title, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _scores(scores: Scores) -> list[tuple[str, str]]:
+    return [
+        ("accuracy", f"{scores.accuracy:.2%}"),
+        ("mean confidence", f"{scores.confidence:.2%}"),
+        ("NLL", f"{scores.nll:.4f}"),
+        ("ECE (15 bins)", f"{scores.ece:.4f}"),
+        ("Brier score", f"{scores.brier:.4f}"),
+    ]
+
+
+def _print_verification(verification: Verification, verbose: bool) -> None:
+    style = "bold green" if verification.passed else "bold red"
+    rows: list[tuple[str, str | Text]] = [("verified", Text(verdict(verification), style=style))]
+    if verbose:
+        rows += [(" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in verification.checks]
+    _print_rows(rows)
+
+
+def _print_rows(rows: Iterable[tuple[str, str | Text]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold", min_width=len("temperature"))
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value) if isinstance(value, str) else value)
+    _console().print(table)
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        _console().print(Text.assemble(("warning: ", "bold yellow"), warning))
+
+
+def _print_next(*commands: str) -> None:
+    for number, command in enumerate(commands):
+        _console().print(Text(f"{'next:' if number == 0 else '     '} {command}"), soft_wrap=True)
+
+
+def _path(path: str | None) -> str:
+    return "the model in memory" if path is None else shlex.quote(path)
+
+
+def _console() -> Console:
+    """Standard output as it is now; 80 columns where it is no terminal."""
+    return Console(highlight=False, emoji=False, markup=False)

@@ -1,0 +1,116 @@
+"""What each command returns and prints: frozen dataclasses whose fields are the keys of the contract's JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx
+
+from onnxcal.calibrators import Calibration
+from onnxcal.graph.head import Head
+from onnxcal.graph.inspect import FileRecord
+from onnxcal.metrics import Metrics, Scores
+from onnxcal.verify import Verification
+
+
+@dataclass(frozen=True)
+class CalibrateResult:
+    """What `calibrate` did."""
+
+    model: FileRecord
+    """The model that was calibrated."""
+    output: FileRecord
+    """The calibrated model."""
+    head: Head
+    """The head that was calibrated."""
+    calibration: Calibration
+    """The calibrator, and how it was found."""
+    metrics: Metrics
+    """Scores before and after, by default on a held-out half."""
+    verification: Verification
+    """The calibrated model, run for real, against the reference."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, one sentence each."""
+    proto: onnx.ModelProto | None = field(default=None, repr=False, metadata={"json": False})
+    """The calibrated model in memory, if no file was asked for."""
+
+
+@dataclass(frozen=True)
+class PatchResult:
+    """What `patch` did."""
+
+    model: FileRecord
+    """The model that was patched."""
+    output: FileRecord
+    """The patched model."""
+    head: Head
+    """The head that was patched."""
+    calibration: Calibration
+    """The calibrator that was put in."""
+    verification: Verification | None
+    """None if the patched model was not run: only its structure was checked."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, one sentence each."""
+    proto: onnx.ModelProto | None = field(default=None, repr=False, metadata={"json": False})
+    """The patched model in memory, if no file was asked for."""
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """How good and how honest a model is as it stands."""
+
+    model: FileRecord
+    """The model."""
+    head: Head
+    """The head that was evaluated."""
+    metrics: Scores
+    """Its scores on all samples."""
+    warnings: tuple[str, ...] = ()
+    """Casts that were made, and the like."""
+
+
+@dataclass(frozen=True)
+class RevertResult:
+    """What `revert` did."""
+
+    model: FileRecord
+    """The patched model."""
+    output: FileRecord
+    """The model without the patch."""
+    byte_identical: bool
+    """Whether it is the file that was patched, byte for byte; False if another tool wrote the patched file anew."""
+    warnings: tuple[str, ...] = ()
+    """Why it is not byte-identical."""
+
+
+@dataclass(frozen=True)
+class LogitsResult:
+    """What the command `logits` wrote."""
+
+    output: FileRecord
+    """The LOGITS.npz."""
+    head: Head
+    """Where the logits were taken from."""
+    n_samples: int
+    """Rows of logits."""
+    data_sha256: str
+    """Digest of the inputs and labels."""
+    warnings: tuple[str, ...] = ()
+    """Casts that were made, and the like."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A calibration as the command `fit` shows it, and as CAL.json keeps it."""
+
+    calibration: Calibration
+    """The calibrator, and how it was found."""
+    metrics: Metrics | None
+    """Scores before and after."""
+    warnings: tuple[str, ...]
+    """What the user should know, one sentence each."""
+
+    @classmethod
+    def of(cls, calibration: Calibration) -> FitResult:
+        """What there is to say of a calibration."""
+        return cls(calibration, calibration.metrics, calibration.warnings)
