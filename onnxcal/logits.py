@@ -121,7 +121,7 @@ def labelled(
     """
     values = as_array(logits, "logits")
     task = task or task_of_shape(values.shape)
-    axis = default_axis(values.ndim) if axis is None else axis
+    axis = default_axis(values.ndim) if axis is None else axis + values.ndim * (axis < 0)
     rows = logit_rows(values, task, axis)
     truth = label_rows(as_array(labels, "labels"), values.shape, task, axis)
     if ignore_index is not None:
@@ -357,7 +357,7 @@ def _as_indices(labels: NDArray[Any]) -> NDArray[np.int64]:
 def _from_one_hot(rows: NDArray[np.float64]) -> LabelArray:
     one_hot = bool(((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all())
     if one_hot:
-        return rows.argmax(axis=1).astype(np.int64)
+        return np.asarray(rows.argmax(axis=1), np.int64)
     sums = rows.sum(axis=1, keepdims=True)
     almost_one = np.abs(sums - 1) <= SOFT_LABEL_TOLERANCE
     return rows / np.where(almost_one, sums, 1.0)

@@ -105,7 +105,7 @@ def calibrate(
     patches = _patches(
         file, original, HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration
     )
-    written, verification, _ = _write_verified(original, patches, target, source, options, progress)
+    written, verification, notes = _write_verified(original, patches, target, source, options, progress)
     return CalibrateResult(
         model=file_record(file),
         output=written.record,
@@ -113,7 +113,7 @@ def calibrate(
         calibration=calibration,
         metrics=metrics,
         verification=verification,
-        warnings=(*_about(collected.head), *collected.warnings, *calibration.warnings),
+        warnings=(*_about(collected.head), *dict.fromkeys((*collected.warnings, *notes)), *calibration.warnings),
         proto=written.proto,
     )
 

@@ -34,8 +34,9 @@ from onnxcal.logits import logit_rows
 
 TOLERANCE = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5, "float64": 1e-12}
 """Largest error of a probability, by the head's element type. For log-probabilities below −1 it is relative."""
-UNIT_ROUNDOFF = {"float16": 2.0**-24, "bfloat16": 2.0**-24, "float32": 2.0**-24, "float64": 2.0**-53}
-"""Of the type that z / T is computed in: half precision goes through float32."""
+LOGIT_ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-23, "float64": 2.0**-52}
+"""Relative error that z / T cannot be better than: T and the quotient are rounded, each by half a unit in the last
+place; and half-precision logits are themselves rounded, or not, as the runtime fuses the casts."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def verify_file(
     run = _Run(original, patched, [HeadComparison(original, patched, entry) for entry in entries], options)
     run.over(source, progress)
     checks = (check_untouched(original, patched), check_checker(original, patched), *run.checks())
-    return Verification(all(check.passed for check in checks), (run.runtime(),), checks), tuple(run.notes)
+    notes = (*run.notes, *(note for comparison in run.comparisons for note in comparison.notes()))
+    return Verification(all(check.passed for check in checks), (run.runtime(),), checks), notes
 
 
 def check_untouched(original: ModelFile, patched: ModelFile) -> Check:
@@ -235,8 +237,9 @@ class HeadComparison:
             self.limit = max(self.limit, TOLERANCE[output.dtype.name])
         finite = np.abs(logits[np.isfinite(logits)].astype(np.float64))
         if finite.size:
-            roundings = 4 if self.head.activation == "log_softmax" else 1
-            rounding = roundings * UNIT_ROUNDOFF[self.head.dtype] * float(finite.max()) / self.temperature
+            # |∂p/∂z| ≤ 1/4 and two logits count, |∂ log p/∂z| ≤ 1 and two count
+            slope = 2.0 if self.head.activation == "log_softmax" else 0.5
+            rounding = slope * LOGIT_ROUNDING[self.head.dtype] * float(finite.max()) / self.temperature
             self.limit = max(self.limit, rounding)
         difference = np.where(got == expected, 0.0, np.abs(got - expected))
         difference = np.where(np.isnan(difference), np.inf, difference)
@@ -264,6 +267,16 @@ class HeadComparison:
         return (
             Check(f"{kind} of '{self.output}'", passed, self.max_error, self.limit, detail),
             Check(f"arg max of '{self.output}'", self.argmax_wrong == 0, float(self.argmax_wrong), 0.0, flips),
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Where half precision cannot do what is promised of it."""
+        promised = TOLERANCE[self.head.dtype]
+        if self.head.dtype not in ("float16", "bfloat16") or not promised < self.max_error <= self.limit:
+            return ()
+        return (
+            f"the {self.head.dtype} logits of '{self.head.output}' are too large for their precision: probabilities "
+            f"are within {self.max_error:.2g} of the reference, not {promised:g}",
         )
 
     def _count_flips(self, logits: NDArray[Any], expected: NDArray[np.float64], got: NDArray[Any]) -> None:
@@ -367,9 +380,7 @@ class _Run:
 def recorded_head(original: ModelFile, entry: CalibratedHead) -> Head:
     """The head of the unpatched model that a calibration was put before."""
     told = entry.head
-    fixed_axis = told["activation"] in ("softmax", "log_softmax")
-    hints = Hints(told["task"], None if fixed_axis else told["axis"], told["activation"])
-    return find_head(original, told["output"], hints)
+    return find_head(original, told["output"], Hints(told["task"], told["axis"], told["activation"]))
 
 
 def in_logits_layout(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.detect import find_head
 from onnxcal.graph.edit import edit_for, undo_edit
 from onnxcal.graph.head import Head
 from onnxcal.graph.metadata import (
@@ -25,9 +25,8 @@ from onnxcal.graph.metadata import (
     undo_of,
 )
 from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
-from onnxcal.graph.plan import HeadPatch, make_plan
-from onnxcal.graph.skeleton import GRAPH_NODE, MODEL_METADATA
-from onnxcal.graph.tails import Hints
+from onnxcal.graph.plan import DIVIDE, HeadPatch, make_plan, role_of
+from onnxcal.graph.skeleton import MODEL_METADATA
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.write import Draft, Piece, Trailer, join, write_hashed
 from onnxcal.version import __version__
@@ -107,21 +106,22 @@ def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
     made = [name for node in patched.graph.node for name in node.output if name]
     if len(made) != len(set(made)):
         raise _broken(patched, "a tensor is computed twice")
-    if len(patched.graph_records(GRAPH_NODE)) != len(patched.graph.node):
-        raise _broken(patched, "the graph does not read back")
+    outputs = [value.name for value in patched.graph.output]
     for patch in patches:
         output = patch.output_name or patch.head.output
-        head = find_head(patched, output, replace_activation(patch.head))
-        producer = view.producer(head.logits)
-        divisor = None if producer is None else view.constant(producer[1].input[-1])
-        wanted = patch.steps[-1].value
-        if divisor is None or not np.allclose(divisor.astype(np.float64), wanted, rtol=1e-6, atol=0):
-            raise _broken(patched, f"output '{output}' is not divided by {wanted}")
+        if output not in outputs:
+            raise _broken(patched, f"there is no output '{output}'")
+        if not any(output in view.depend_on(node.output) for node in _divisions(view, patch.steps[-1].value)):
+            raise _broken(patched, f"output '{output}' is not divided by {patch.steps[-1].value}")
 
 
-def replace_activation(head: Head) -> Hints:
-    """How to find a head again once it is patched."""
-    return Hints(task=head.task, axis=None if head.activation in ("softmax", "log_softmax") else head.axis)
+def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
+    """The inserted nodes that divide by a temperature, as it reads back from the file."""
+    for node in view.graph.node:
+        if node.op_type == "Div" and role_of(node) == DIVIDE:
+            divisor = view.constant(node.input[1])
+            if divisor is not None and np.allclose(divisor.astype(np.float64), temperature, rtol=1e-6, atol=0):
+                yield node
 
 
 def unpatched(model: ModelFile) -> ModelFile:

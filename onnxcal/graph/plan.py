@@ -28,6 +28,9 @@ IR_WITH_INITIALIZERS_APART = 4
 IR_WITH_NODE_METADATA = 10
 """From here a node has metadata_props; before, the tag goes into doc_string."""
 
+DIVIDE = "divide by temperature"
+_ROLE_KEY, _ROLE_PREFIX = "onnxcal.role", "onnxcal: "
+
 
 @dataclass(frozen=True)
 class HeadPatch:
@@ -96,6 +99,14 @@ def make_plan(view: GraphView, patches: Sequence[HeadPatch]) -> PatchPlan:
         tuple(draft.new_outputs),
         tuple(draft.renamed_outputs),
     )
+
+
+def role_of(node: onnx.NodeProto) -> str | None:
+    """What an inserted node is for, from its tag; None for nodes that are not ours."""
+    tag: str | None = next((prop.value for prop in node.metadata_props if prop.key == _ROLE_KEY), None)
+    if tag is None and node.doc_string.startswith(_ROLE_PREFIX):
+        tag = node.doc_string.removeprefix(_ROLE_PREFIX)
+    return tag
 
 
 class _Draft:
@@ -187,7 +198,7 @@ class _Draft:
         for step in patch.steps:
             divisor = self._constant(before, "onnxcal_temperature", step.value, tail)
             quotient = self._declare(f"{patch.head.logits}_calibrated", tail, shape)
-            self._insert(before, "Div", [tensor, divisor], quotient, "divide by temperature")
+            self._insert(before, "Div", [tensor, divisor], quotient, DIVIDE)
             tensor = quotient
         return tail, tensor
 
@@ -222,9 +233,9 @@ class _Draft:
             **attributes,  # type: ignore[arg-type]  # these go to the node, not to make_node's own parameters
         )
         if self.view.model.skeleton.ir_version >= IR_WITH_NODE_METADATA:
-            node.metadata_props.add(key="onnxcal.role", value=role)
+            node.metadata_props.add(key=_ROLE_KEY, value=role)
         else:
-            node.doc_string = f"onnxcal: {role}"
+            node.doc_string = _ROLE_PREFIX + role
         self.insertions.append(Insertion(before, node))
 
     def _constant(self, before: int, name: str, value: float, elem_type: int) -> str:
@@ -242,7 +253,7 @@ class _Draft:
             self.initializers.append(tensor)
         else:
             node = helper.make_node("Constant", [], [name], name=self._fresh("onnxcal_constant"), value=tensor)
-            node.doc_string = "onnxcal: temperature"
+            node.doc_string = _ROLE_PREFIX + "temperature"
             self.insertions.append(Insertion(before, node))
         return name
 

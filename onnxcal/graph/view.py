@@ -164,5 +164,6 @@ def _collect_names(graph: onnx.GraphProto, taken: set[str]) -> None:
         taken.update(node.input)
         taken.update(node.output)
         for inner in _subgraphs(node):
-            taken.update(value.name for value in (*inner.input, *inner.output, *inner.initializer))
+            taken.update(value.name for value in (*inner.input, *inner.output))
+            taken.update(tensor.name for tensor in inner.initializer)
             _collect_names(inner, taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import textwrap
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from onnxcal.metrics import Metrics, Scores
 from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
 from onnxcal.verify import Verification, VerifyResult
 
+_LABEL_WIDTH = len("temperature") + 2
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
 
 
@@ -90,7 +92,7 @@ def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
     table = _score_table(f"{result.metrics.n_samples:,} samples", "")
     for name, value in _scores(result.metrics):
         table.add_row(name, value)
-    _console().print(Padding(table, (1, 0, 1, 2)))
+    _console().print(Padding(table, (1, 0, 1, 2), expand=False))
     _print_warnings(result.warnings)
 
 
@@ -116,9 +118,9 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
         f"Dividing its logits by one number, fitted on the other half of the images, mends that: now it is "
         f"{after.confidence:.1%} sure, and as often right as before. {_sure_but_wrong(after)}",
     ):
-        console.print(Padding(Text(sentence), (0, 0, 1, 0)))
-    _print_metrics(result.metrics)
+        console.print("\n".join(_wrapped(sentence, console.width)) + "\n", soft_wrap=True)
     _print_rows([("temperature", _temperature(result.calibration))])
+    _print_metrics(result.metrics)
     _print_verification(result.verification, verbose)
     _print_rows(
         [
@@ -178,13 +180,13 @@ def _print_metrics(metrics: Metrics) -> None:
     table = _score_table(f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples", "before", "after")
     for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True):
         table.add_row(name, before, after)
-    _console().print(Padding(table, (1, 0, 0, 2)))
+    _console().print(Padding(table, (1, 0, 0, 2), expand=False))
     note = {
         "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
         "eval": "",
         "fit": "Measured on the same samples as T was fitted on: expect slightly less on new ones.",
     }[metrics.split]
-    _console().print(Padding(Text(note, style="dim"), (0, 0, 1, 3)))
+    _console().print(Text(f"   {note}\n", style="dim"), soft_wrap=True)
 
 
 def _score_table(title: str, *columns: str) -> Table:
@@ -214,22 +216,32 @@ def _print_verification(verification: Verification, verbose: bool) -> None:
 
 
 def _print_rows(rows: Iterable[tuple[str, str | Text]]) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold", min_width=len("temperature"))
-    table.add_column(overflow="fold")
+    """Label and value; values wrap between words, so that a path can be copied whole."""
+    console = _console()
     for name, value in rows:
-        table.add_row(name, Text(value) if isinstance(value, str) else value)
-    _console().print(table)
+        style = value.style if isinstance(value, Text) else ""
+        lines = _wrapped(str(value), console.width - _LABEL_WIDTH)
+        console.print(Text.assemble((name.ljust(_LABEL_WIDTH), "bold"), (lines[0], style)), soft_wrap=True)
+        for line in lines[1:]:
+            console.print(Text.assemble(" " * _LABEL_WIDTH, (line, style)), soft_wrap=True)
 
 
 def _print_warnings(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        _console().print(Text.assemble(("warning: ", "bold yellow"), warning))
+        for number, line in enumerate(_wrapped(f"warning: {warning}", _console().width)):
+            text = Text(line)
+            if number == 0:
+                text.stylize("bold yellow", 0, len("warning:"))
+            _console().print(text, soft_wrap=True)
 
 
 def _print_next(*commands: str) -> None:
     for number, command in enumerate(commands):
         _console().print(Text(f"{'next:' if number == 0 else '     '} {command}"), soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _path(path: str | None) -> str:

@@ -1,0 +1,89 @@
+"""The benchmark runs, cleans up, and reports what it says it does; no time is asserted."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "bench_patch.py"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="measures with wait4, cp and sync")
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_patch", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bench_patch"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reports_times_memory_and_limits(tmp_path: Path) -> None:
+    folder, report = tmp_path / "work", tmp_path / "bench.json"
+    folder.mkdir()
+    arguments = ["--size", "8MB", "--runs", "1", "--folder", folder, "--json", report, "--peers"]
+    done = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for line in ("cp + sync", "onnxcal patch", "onnx load, edit, save", "wall time at most 1.5x", "under 100 MB"):
+        assert line in done.stdout
+
+    read = json.loads(report.read_text())
+    assert abs(read["model_bytes"] - 8_000_000) < 100_000
+    assert set(read["measured"]) == {"cp_sync", "patch", "onnx_load_save"}
+    for measured in read["measured"].values():
+        assert len(measured["seconds"]) == read["runs"] == 1
+        assert measured["median_seconds"] > 0
+        assert measured["peak_mb"] > 0
+    patch = read["measured"]["patch"]
+    assert read["measured"]["cp_sync"]["ratio"] == 1
+    assert read["limits"]["wall_ratio"] == {"value": patch["ratio"], "limit": 1.5, "met": patch["ratio"] <= 1.5}
+    assert read["limits"]["peak_mb"] == {"value": patch["peak_mb"], "limit": 100, "met": patch["peak_mb"] < 100}
+    assert list(folder.iterdir()) == []
+
+
+def test_a_failing_command_leaves_no_files(tmp_path: Path, bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "commands", lambda *_, **__: {"cp_sync": ["false", ""]})
+    with pytest.raises(SystemExit, match="exited with 1"):
+        bench.main(["--size", "1MB", "--runs", "1", "--folder", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_is_a_classifier_that_runs(tmp_path: Path, bench: ModuleType) -> None:
+    path = tmp_path / "model.onnx"
+    bench.write_model(path, 2_000_000)
+    assert abs(path.stat().st_size - 2_000_000) < 50_000
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (x,) = session.get_inputs()
+    (p,) = session.run(None, {"x": np.ones((3, x.shape[1]), np.float32)})
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_importing_it_keeps_the_measuring_process_small() -> None:
+    code = f"import runpy, sys; runpy.run_path({str(SCRIPT)!r}); sys.exit({{'numpy', 'onnx'}} & set(sys.modules) != set())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GB", 1000), ("8MB", 8), ("1.5gb", 1500), ("64", 64)])
+def test_sizes_are_in_megabytes(bench: ModuleType, text: str, size: int) -> None:
+    assert bench.megabytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "8KB", "1.2.3", "-4", "."])
+def test_other_sizes_are_refused(bench: ModuleType, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
+        bench.megabytes(text)
