@@ -225,13 +225,13 @@ def run_in_turns(compared: dict[str, list[str]], rounds: int, folder: Path) -> d
         for name, command in compared.items():
             (folder / "out.onnx").unlink(missing_ok=True)
             os.sync()
-            run = measure(command, folder)
+            run = measure(name, command, folder)
             if number > 0:
                 runs[name].append(run)
     return runs
 
 
-def measure(command: Sequence[str], folder: Path) -> Run:
+def measure(name: str, command: Sequence[str], folder: Path) -> Run:
     """Run a process to its end.
 
     Linux counts into a child's peak what its parent held when it was forked: this process must stay small, and
@@ -248,7 +248,7 @@ def measure(command: Sequence[str], folder: Path) -> Run:
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"bench_patch: '{command[0]} {command[1]} …' exited with {process.returncode}")
+        raise SystemExit(f"bench_patch: {name} exited with {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Run(seconds, usage.ru_maxrss * unit / _MB)
 

@@ -48,12 +48,27 @@ def class_axis(view: GraphView, tensor: str, asked: int | None) -> int:
         raise Unclear("has no declared or inferable shape", "pass --task and --axis")
     if rank <= 2:
         return max(rank - 1, 0)
-    layout = _layout(view, tensor)
-    if layout is not None:
-        return rank - 1 if layout == "last" else 1
+    axis = _axis_by_producer(view, tensor, rank)
+    if axis is not None:
+        return axis
     if rank == 3:
         raise Unclear("has three axes, and nothing says which counts classes", "pass --axis 1 or --axis 2")
     return 1
+
+
+def one_logit_axis(view: GraphView, tensor: str) -> int:
+    """The class axis of a binary head: 1, where it has length 1; or 0 for (N,).
+
+    Raises
+    ------
+    Unclear
+        (N, K) holds several logits a sample.
+    """
+    found = view.type_of(tensor)
+    columns = found.size(1) if found.rank == 2 else None
+    if columns is not None and columns > 1:
+        raise Unclear(f"has {columns} logits a sample, and binary means one", "drop --task, or pass --task multilabel")
+    return 0 if found.rank == 1 else 1
 
 
 def float_type(view: GraphView, logits: str, output: str) -> str:
@@ -72,17 +87,23 @@ def float_type(view: GraphView, logits: str, output: str) -> str:
     return FLOAT_NAMES[elem_type]
 
 
-def _layout(view: GraphView, tensor: str) -> str | None:
-    for _ in range(16):
+def _axis_by_producer(view: GraphView, tensor: str, rank: int) -> int | None:
+    """Where the operator that made the logits put the classes, through transpositions; None if that is not known."""
+    orders: list[list[int]] = []
+    for _ in range(len(view.graph.node)):
         producer = view.producer(tensor)
         if producer is None or producer[1].domain not in DEFAULT_DOMAINS:
             return None
         node = producer[1]
-        if node.op_type in _CLASSES_LAST:
-            return "last"
-        if node.op_type in _CLASSES_SECOND:
-            return "second"
-        if node.op_type not in _SAME_LAYOUT:
+        if node.op_type in _CLASSES_LAST | _CLASSES_SECOND:
+            axis = rank - 1 if node.op_type in _CLASSES_LAST else 1
+            for order in reversed(orders):
+                axis = order.index(axis)
+            return axis
+        if node.op_type == "Transpose":
+            reverse = list(range(rank))[::-1]
+            orders.append(next((list(a.ints) for a in node.attribute if a.name == "perm"), reverse))
+        elif node.op_type not in _SAME_LAYOUT:
             return None
         variable = [name for name in node.input if name and not view.is_constant(name)]
         if not variable:

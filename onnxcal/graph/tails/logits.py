@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from onnxcal.graph.head import Head
 from onnxcal.graph.moves import DEFAULT_DOMAINS, MOVES_VALUES
-from onnxcal.graph.tails.axes import class_axis, float_type
+from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
 from onnxcal.graph.tails.registry import Hints, Unclear
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
@@ -41,10 +41,9 @@ def logits_head(view: GraphView, output: str, hints: Hints) -> Head:
                 "logits, Softmax, LogSoftmax or Sigmoid",
             )
     tensor = view.type_of(output)
-    axis = 0 if hints.task == "binary" and hints.axis is None else class_axis(view, output, hints.axis)
-    one_logit = tensor.rank == 1 or (tensor.size(axis) == 1)
-    task: Task = hints.task or ("binary" if one_logit else "multiclass")
-    if task == "multiclass" and one_logit:
+    task: Task = hints.task or ("binary" if _one_logit(view, output, hints) else "multiclass")
+    axis = one_logit_axis(view, output) if task == "binary" else class_axis(view, output, hints.axis)
+    if task == "multiclass" and _one_logit(view, output, hints):
         raise Unclear(
             "has one logit a sample, which is binary, not multiclass", "drop --task, or pass the right --axis"
         )
@@ -55,12 +54,17 @@ def logits_head(view: GraphView, output: str, hints: Hints) -> Head:
         logits=output,
         task=task,
         activation="none",
-        axis=axis if task != "binary" or tensor.rank is None else min(axis or 1, max(tensor.rank - 1, 0)),
+        axis=axis,
         num_classes=2 if task == "binary" else tensor.size(axis),
         dtype=float_type(view, output, output),
         rank=tensor.rank,
         evidence=f"raw logits out of {made_by}",
     )
+
+
+def _one_logit(view: GraphView, output: str, hints: Hints) -> bool:
+    tensor = view.type_of(output)
+    return tensor.rank == 1 or tensor.size(class_axis(view, output, hints.axis)) == 1
 
 
 def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:

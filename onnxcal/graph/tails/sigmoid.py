@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxcal.graph.head import Head
-from onnxcal.graph.tails.axes import class_axis, float_type
+from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, tail
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
@@ -15,15 +15,15 @@ def sigmoid(view: GraphView, ending: Ending, hints: Hints) -> Head:
     logits = ending.node.input[0]
     if hints.task == "multiclass":
         raise Unclear("ends in Sigmoid, which is binary or multilabel, not multiclass", "drop --task")
-    axis = 0 if hints.task == "binary" and hints.axis is None else class_axis(view, logits, hints.axis)
     tensor = view.type_of(logits)
-    task = hints.task or _task(tensor.rank, tensor.size(axis))
+    task = hints.task or _task(tensor.rank, tensor.size(class_axis(view, logits, hints.axis)))
+    axis = one_logit_axis(view, logits) if task == "binary" else class_axis(view, logits, hints.axis)
     return Head(
         output=ending.output,
         logits=logits,
         task=task,
         activation="sigmoid",
-        axis=axis if task == "multilabel" or tensor.rank is None else min(axis or 1, max(tensor.rank - 1, 0)),
+        axis=axis,
         num_classes=2 if task == "binary" else tensor.size(axis),
         dtype=float_type(view, logits, ending.output),
         rank=tensor.rank,
