@@ -219,7 +219,7 @@ def commands(model: Path, out: Path, *, peers: bool) -> dict[str, list[str]]:
 
 
 def run_in_turns(compared: dict[str, list[str]], rounds: int, folder: Path) -> dict[str, list[Run]]:
-    """A B A B …, so that a slow minute of the machine falls on all alike; one round before that is not counted."""
+    """A B A B …, so that a slow minute of the machine falls on all alike; one round before them is not counted."""
     runs: dict[str, list[Run]] = {name: [] for name in compared}
     for number in range(rounds + 1):
         for name, command in compared.items():
@@ -234,6 +234,9 @@ def run_in_turns(compared: dict[str, list[str]], rounds: int, folder: Path) -> d
 def measure(name: str, command: Sequence[str], folder: Path) -> Run:
     """Run a process to its end.
 
+    Python code is compiled in the round that is not counted, as it is when a package is installed; a checkout's code
+    may be compiled anew at every start.
+
     Linux counts into a child's peak what its parent held when it was forked: this process must stay small, and
     imports neither numpy nor onnx.
 
@@ -242,8 +245,10 @@ def measure(name: str, command: Sequence[str], folder: Path) -> Run:
     SystemExit
         The command failed.
     """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxcal.errors import OnnxcalError
 from tests.builders import ELEM_TYPES
 from tests.builders import model as make_model
 
@@ -81,6 +82,14 @@ class Refusal:
         return self.name
 
 
+def attempt(call: Callable[[], Any]) -> tuple[Any, OnnxcalError | None]:
+    """What a call returns, and how it was refused: one of them is None. Any other exception is a failure."""
+    try:
+        return call(), None
+    except OnnxcalError as error:
+        return None, error
+
+
 def node(op: str, inputs: Sequence[str] | str, outputs: Sequence[str] | str, **attributes: Any) -> onnx.NodeProto:
     """A node; one input or output needs no list."""
     as_list = [names.split() if isinstance(names, str) else list(names) for names in (inputs, outputs)]
@@ -132,7 +141,9 @@ def unsqueeze(source: str, target: str, axis: int, opset: int) -> tuple[onnx.Nod
     return _axes_node("Unsqueeze", source, target, axis, opset)
 
 
-def _axes_node(op: str, source: str, target: str, axis: int, opset: int) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
+def _axes_node(
+    op: str, source: str, target: str, axis: int, opset: int
+) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
     if opset < 13:
         return node(op, source, target, axes=[axis]), {}
     return node(op, [source, f"{target}_axes"], target), {f"{target}_axes": ints(axis)}

@@ -1,4 +1,4 @@
-"""Classifiers as they are found in the wild, and the truth about each: `FORMS`. One function a form, or a family of them."""
+"""Classifiers as they are found in the wild, and the truth about each: `FORMS`. One function a form or family."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def dense_layer(activation: str, *, classes: int = 4, **kwargs: Any) -> onnx.Mod
 
 
 def ending(name: str, activation: str, *, dtype: str = "float32", classes: int = 4, **kwargs: Any) -> Form:
+    if dtype == "float16":  # larger logits are rounded by more than 1e-3, or not, as onnxruntime likes
+        kwargs["scale"] = 0.3
     task = "multiclass" if activation in ("softmax", "log_softmax") else "multilabel"
     if activation == "none":
         task = "multiclass"
@@ -82,14 +84,14 @@ def every_opset() -> Iterator[Form]:
 @family
 def every_ir_version() -> Iterator[Form]:
     for ir_version in range(3, 14):
-        for activation in ("softmax", "none"):
+        for activation in ("softmax", "none")[ir_version % 2 :]:
             yield ending(f"{activation} in IR {ir_version}", activation, opset=11, ir_version=ir_version)
 
 
 @family
 def every_float_type() -> Iterator[Form]:
     for dtype in ("float16", "float64"):
-        for opset in (7, 12, 13, 21):
+        for opset in (7, 13):
             for activation in ACTIVATIONS:
                 yield ending(
                     f"{activation} of {dtype} at opset {opset}",
@@ -122,7 +124,10 @@ def fixed_and_unknown_sizes() -> Iterator[Form]:
     yield Form("no declared output shape", classifier([softmax()], output="probs", output_shape=None))
     yield Form("dimensions without names", classifier([softmax()], output="probs", output_shape=(None, None)))
     wrong = classifier([softmax()], output="probs", output_shape=("N", 4))
-    for dim in (wrong.graph.output[0].type.tensor_type.shape.dim[0], wrong.graph.input[0].type.tensor_type.shape.dim[0]):
+    for dim in (
+        wrong.graph.output[0].type.tensor_type.shape.dim[0],
+        wrong.graph.input[0].type.tensor_type.shape.dim[0],
+    ):
         dim.dim_value = -1
     yield Form("a dimension of −1", wrong)
 
@@ -315,7 +320,9 @@ def float16_body_with_float32_softmax() -> onnx.ModelProto:
 def raw_logits_after_moves() -> Iterator[Form]:
     x, w = value("x", ["N", 6]), {"w": weights(6, 4)}
     made = [node("MatMul", "x w", "a"), node("Identity", "a", "logits")]
-    yield Form("raw logits out of Identity", build(made, [x], [value("logits", ["N", 4])], w), "logits", activation="none")
+    yield Form(
+        "raw logits out of Identity", build(made, [x], [value("logits", ["N", 4])], w), "logits", activation="none"
+    )
     made = [node("MatMul", "x w", "a"), node("Cast", "a", "logits", to=TensorProto.DOUBLE)]
     yield Form(
         "raw logits cast to float64",
@@ -384,7 +391,7 @@ def classes_first_log_softmax_then_transposed() -> onnx.ModelProto:
 
 @family
 def dense_softmax() -> Iterator[Form]:
-    for opset in (13, 17, 21, 25):
+    for opset in (13, 21):
         for activation in ("softmax", "log_softmax"):
             for axis in (1, -3):
                 op = ACTIVATIONS[activation]
@@ -401,7 +408,7 @@ def dense_softmax() -> Iterator[Form]:
 
 @family
 def dense_logits() -> Iterator[Form]:
-    for opset in (7, 11, 12, 13, 17):
+    for opset in (7, 12, 13):
         for shape in (["N", 4, 4, 5], [7, 4, 4, 5], ["N", 4, "H", "W"]):
             nodes = [node("Conv", "x w", "logits")]
             x = value("x", [shape[0], 3, *shape[2:]])
@@ -429,11 +436,14 @@ def dense_logits_of_other_types() -> Iterator[Form]:
 @family
 def flattening_softmax() -> Iterator[Form]:
     """Below opset 13 the axes from `axis` on are one."""
-    for opset in (7, 11, 12):
+    for opset in (7, 12):
         for op, activation in (("Softmax", "softmax"), ("LogSoftmax", "log_softmax")):
             for rank, axis in ((3, None), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)):
                 shape = (2, 3, 4)[: rank - 1]
-                nodes = [node("Mul", "x w", "logits"), node(op, "logits", "probs", **({} if axis is None else {"axis": axis}))]
+                nodes = [
+                    node("Mul", "x w", "logits"),
+                    node(op, "logits", "probs", **({} if axis is None else {"axis": axis})),
+                ]
                 made = build(
                     nodes,
                     [value("x", ["N", *shape])],
@@ -454,7 +464,11 @@ def flattening_softmax() -> Iterator[Form]:
 
 @form()
 def flattening_softmax_over_ones() -> onnx.ModelProto:
-    nodes = [node("Conv", "x k", "a"), node("GlobalAveragePool", "a", "logits"), node("Softmax", "logits", "probs", axis=1)]
+    nodes = [
+        node("Conv", "x k", "a"),
+        node("GlobalAveragePool", "a", "logits"),
+        node("Softmax", "logits", "probs", axis=1),
+    ]
     constants = {"k": weights(4, 3, 1, 1)}
     return build(nodes, [value("x", ["N", 3, 4, 5])], [value("probs", ["N", 4, 1, 1])], constants, opset=9)
 
@@ -551,7 +565,9 @@ def softmax_and_log_softmax_of_the_same_logits() -> onnx.ModelProto:
 
 @form(moved=frozenset({"copy"}))
 def activation_feeds_two_outputs() -> onnx.ModelProto:
-    return two_outputs([softmax(), node("Identity", "probs", "copy")], value("probs", ["N", 4]), value("copy", ["N", 4]))
+    return two_outputs(
+        [softmax(), node("Identity", "probs", "copy")], value("probs", ["N", 4]), value("copy", ["N", 4])
+    )
 
 
 @form(moved=frozenset({"p"}), after=lambda p: p.T)
@@ -574,7 +590,13 @@ def branch(source: str, op: str, target: str, dtype: str = "float32") -> onnx.Gr
 
 def conditional(source: str, target: str) -> list[onnx.NodeProto]:
     """A node with two branches that read `source`, one of them two levels down."""
-    inner = node("If", "yes", f"{target}_i", then_branch=branch(source, "Abs", f"{target}_a"), else_branch=branch(source, "Neg", f"{target}_b"))
+    inner = node(
+        "If",
+        "yes",
+        f"{target}_i",
+        then_branch=branch(source, "Abs", f"{target}_a"),
+        else_branch=branch(source, "Neg", f"{target}_b"),
+    )
     deep = helper.make_graph([inner], "deep", [], [value(f"{target}_i", None)])
     return [node("If", "yes", target, then_branch=deep, else_branch=branch(source, "Neg", f"{target}_c"))]
 
@@ -627,12 +649,22 @@ def class_count_unknown() -> onnx.ModelProto:
     return build([softmax()], [value("logits", ["N", "K"])], [value("probs", ["N", "K"])], opset=13)
 
 
-@form(axis=1, classes=None, options={"axis": 1})
+@form(classes=None)
 def rank_unknown() -> onnx.ModelProto:
-    nodes = [node("Reshape", "x s", "logits"), softmax(axis=-1)]
-    return build(nodes, [value("x", ["N", 4]), value("s", None, "int64")], [value("probs", None)], opset=13) if False else (
-        build(nodes, [value("x", ["N", 4])], [value("probs", None)], {"s": ints(-1, 4)}, opset=13)
-    )
+    nodes = [node("Squeeze", "x", "logits"), softmax(axis=1)]
+    return build(nodes, [value("x", ["N", 1, 4])], [value("probs", None)], opset=13)
+
+
+@form(classes=None, options={"axis": 1})
+def rank_unknown_and_axis_from_the_back() -> onnx.ModelProto:
+    nodes = [node("Squeeze", "x", "logits"), softmax()]
+    return build(nodes, [value("x", ["N", 1, 4])], [value("probs", None)], opset=13)
+
+
+@form(classes=None, output="logits", activation="none", options={"axis": 1, "task": "multiclass"})
+def raw_logits_of_unknown_rank() -> onnx.ModelProto:
+    nodes = [node("MatMul", "x w", "a"), node("Squeeze", "a", "logits")]
+    return build(nodes, [value("x", ["N", 1, 6])], [value("logits", None)], {"w": weights(6, 4)}, opset=13)
 
 
 @form(output="y", logits="z", dtype="float32")
@@ -658,7 +690,10 @@ def many_operator_sets() -> onnx.ModelProto:
 @form()
 def local_function() -> onnx.ModelProto:
     made = classifier(
-        [node("Double", "logits", "twice", domain="mine"), softmax("twice", "probs")], output="probs", opset=17, ir_version=8
+        [node("Double", "logits", "twice", domain="mine"), softmax("twice", "probs")],
+        output="probs",
+        opset=17,
+        ir_version=8,
     )
     made.functions.append(
         helper.make_function("mine", "Double", ["a"], ["b"], [node("Add", "a a", "b")], [helper.make_opsetid("", 17)])
@@ -679,9 +714,9 @@ def names_with_colons_and_slashes() -> onnx.ModelProto:
     return build(nodes, [value("serving/x:0", ["N", 6])], [value("logits:0", ["N", 4])], {"w": weights(6, 4)})
 
 
-@form(output='{"probs": "✓"}', logits="λογιτς \\ \" 😀")
+@form(output='{"probs": "✓"}', logits='λογιτς \\ " 😀')
 def names_with_json_and_unicode() -> onnx.ModelProto:
-    z, p = "λογιτς \\ \" 😀", '{"probs": "✓"}'
+    z, p = 'λογιτς \\ " 😀', '{"probs": "✓"}'
     nodes = [node("MatMul", ["x", "w"], [z]), node("Softmax", [z], [p])]
     return build(nodes, [value("x", ["N", 6])], [value(p, ["N", 4])], {"w": weights(6, 4)})
 
@@ -705,9 +740,39 @@ def head_in_the_middle_of_the_graph() -> onnx.ModelProto:
 
 @form()
 def two_inputs() -> onnx.ModelProto:
-    nodes = [node("MatMul", "x w", "a"), node("MatMul", "y v", "b"), node("Add", "a b", "logits"), softmax()]
+    nodes = [node("MatMul", "x w", "a"), node("MatMul", "x2 v", "b"), node("Add", "a b", "logits"), softmax()]
     constants = {"w": weights(6, 4), "v": weights(3, 4, seed=1)}
-    return build(nodes, [value("x", ["N", 6]), value("y", ["N", 3])], [value("probs", ["N", 4])], constants)
+    return build(nodes, [value("x", ["N", 6]), value("x2", ["N", 3])], [value("probs", ["N", 4])], constants)
+
+
+@form(dtype="float64")
+def float64_product_without_bias() -> onnx.ModelProto:
+    """onnxruntime fuses a product and a division by one number, and keeps 1/T in float32 where it does."""
+    nodes = [node("MatMul", "x w", "logits"), softmax()]
+    constants = {"w": weights(6, 4, dtype="float64")}
+    return build(nodes, [value("x", ["N", 6], "float64")], [value("probs", ["N", 4], "float64")], constants)
+
+
+@form()
+def softmax_of_a_constant_batch() -> onnx.ModelProto:
+    nodes = [softmax("logits", "probs"), node("Identity", "x", "y")]
+    return build(
+        nodes, [value("x", ["N", 6])], [value("probs", [7, 4]), value("y", ["N", 6])], {"logits": weights(7, 4)}
+    )
+
+
+@form(output="logits", activation="none", options={"head": "logits"})
+def loop_body_has_a_tensor_of_the_same_name() -> onnx.ModelProto:
+    """Inside, `logits` is the loop's own; it has nothing to do with the output outside."""
+    body = helper.make_graph(
+        [node("Identity", "go", "go_on"), node("Add", "logits logits", "sum")],
+        "body",
+        [value("i", [], "int64"), value("go", [], "bool"), value("logits", None)],
+        [value("go_on", [], "bool"), value("sum", None)],
+    )
+    nodes = [node("Loop", ["times", "", "one"], "sums", body=body)]
+    constants = {"times": np.array(2), "one": np.ones((1, 4), np.float32)}
+    return two_outputs(nodes, value("logits", ["N", 4]), value("sums", None), constants=constants)
 
 
 # What a rewriting tool would lose, or trip over
@@ -746,9 +811,7 @@ def everything_that_others_lose_around_raw_logits() -> onnx.ModelProto:
 def training_info() -> onnx.ModelProto:
     made = classifier([softmax()], output="probs", ir_version=10)
     info = made.training_info.add()
-    info.algorithm.CopyFrom(
-        helper.make_graph([node("Identity", "w", "w_new")], "step", [], [value("w_new", [6, 4])])
-    )
+    info.algorithm.CopyFrom(helper.make_graph([node("Identity", "w", "w_new")], "step", [], [value("w_new", [6, 4])]))
     info.update_binding.add(key="w", value="w_new")
     return made
 
@@ -847,5 +910,3 @@ def weights_as_numbers_instead_of_bytes() -> onnx.ModelProto:
     numbers = weights(2000, 4, scale=0.05).reshape(-1)
     made.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.FLOAT, [2000, 4], numbers))
     return made
-
-

@@ -1,0 +1,325 @@
+"""Each odd model: what its head is, and that its patch does what the contract says, no more and no less.
+
+The reference is computed here, in float64, from logits that are tapped here: none of it goes through onnxcal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+import onnxcal
+from onnxcal import pipeline
+from onnxcal.graph.detect import find_head
+from onnxcal.graph.modelfile import open_model
+from onnxcal.graph.tails import Hints
+from onnxcal.verify import verify
+from tests.corpus.files import FILES
+from tests.corpus.form import Form
+from tests.corpus.forms import FORMS
+from tests.corpus.wire import graph_records, records
+
+TOLERANCE = {np.dtype(np.float16): 1e-3, np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+TEMPERATURE = 1.7
+NEW_NODES = {"Div", "Cast", "Softmax", "Sigmoid", "Transpose", "Constant"}
+
+
+@dataclass
+class Case:
+    """A form that has been patched."""
+
+    form: Form
+    folder: Path
+
+    @cached_property
+    def original(self) -> Path:
+        path = self.folder / "m.onnx"
+        path.write_bytes(self.form.data())
+        return path
+
+    @cached_property
+    def patched(self) -> Path:
+        self.patch(self.original, "patched.onnx", TEMPERATURE)
+        return self.folder / "patched.onnx"
+
+    def patch(self, source: Path | onnx.ModelProto, name: str | None, temperature: float) -> pipeline.PatchResult:
+        output = None if name is None else self.folder / name
+        return onnxcal.patch(source, temperature=temperature, output=output, **self.form.options)
+
+    @cached_property
+    def protos(self) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        return tuple(onnx.ModelProto.FromString(p.read_bytes()) for p in (self.original, self.patched))
+
+    @cached_property
+    def feeds(self) -> dict[str, np.ndarray]:
+        graph = self.protos[0].graph
+        constants = {tensor.name for tensor in graph.initializer}
+        feeds = {}
+        for number, info in enumerate(v for v in graph.input if v.name not in constants):
+            dims = info.type.tensor_type.shape.dim
+            shape = [d.dim_value if d.dim_value > 0 else 4 for d in dims]
+            shape[0] = self.form.samples
+            dtype = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+            feeds[info.name] = np.random.default_rng(number).normal(size=shape).astype(dtype)
+        return feeds
+
+    @cached_property
+    def before(self) -> dict[str, np.ndarray]:
+        return run(self.original.read_bytes(), self.feeds)
+
+    @cached_property
+    def after(self) -> dict[str, np.ndarray]:
+        return run(self.patched.read_bytes(), self.feeds)
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        tapped = onnx.ModelProto.FromString(self.original.read_bytes())
+        if self.form.logits not in {v.name for v in tapped.graph.output}:
+            tapped.graph.output.add(name=self.form.logits)
+        return run(tapped.SerializeToString(), self.feeds)[self.form.logits]
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        form = self.form
+        z = self.logits.astype(np.float64) / TEMPERATURE
+        if form.task != "multiclass":
+            return form.after(1 / (1 + np.exp(-z)))
+        over = form.over or (form.axis,)
+        shifted = z - z.max(axis=over, keepdims=True)
+        logs = shifted - np.log(np.exp(shifted).sum(axis=over, keepdims=True))
+        return form.after(logs if form.activation == "log_softmax" else np.exp(logs))
+
+
+def run(model: bytes, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs; a model with a fixed batch is fed sample by sample, or in such batches."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = list(dict.fromkeys(output.name for output in session.get_outputs()))
+    fixed = session.get_inputs()[0].shape[0]
+    if not isinstance(fixed, int) or fixed <= 0:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    samples = len(next(iter(feeds.values())))
+    parts = []
+    for start in range(0, samples, fixed):
+        index = np.arange(start, start + fixed).clip(max=samples - 1)
+        kept = min(fixed, samples - start)
+        parts.append([r[:kept] for r in session.run(names, {k: v[index] for k, v in feeds.items()})])
+    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def assert_close(got: np.ndarray, reference: np.ndarray, dtype: str, *, logs: bool) -> None:
+    """Within the tolerance of the coarser of output and logits; log-probabilities below −1 relatively."""
+    tolerance = max(TOLERANCE[got.dtype], TOLERANCE[np.dtype(dtype)])
+    error = np.abs(got.astype(np.float64) - reference)
+    if logs:
+        error /= np.maximum(1, np.abs(reference))
+    assert got.shape == reference.shape
+    assert error.max() <= tolerance
+
+
+@pytest.fixture(scope="module", params=FORMS + FILES, ids=str)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(request.param, tmp_path_factory.mktemp("form"))
+
+
+def test_its_head_is_found(case: Case) -> None:
+    form, said = case.form, dict(case.form.options)
+    head = find_head(open_model(case.original), said.pop("head", None), Hints(**said))
+    found = (head.output, head.logits, head.task, head.activation, head.axis, head.num_classes, head.dtype)
+    assert found == (form.output, form.logits, form.task, form.activation, form.axis, form.classes, form.dtype)
+    assert head.flatten == (form.over is not None and len(form.over) > 1)
+
+
+def test_the_calibrated_output_equals_the_reference(case: Case) -> None:
+    got = case.after[case.form.output]
+    assert_close(got, case.reference, case.form.dtype, logs=case.form.activation == "log_softmax")
+
+
+def test_verification_passes(case: Case) -> None:
+    verification = verify(case.original, case.patched, case.feeds).verification
+    assert verification.passed, [check for check in verification.checks if not check.passed]
+
+
+def test_outputs_keep_name_position_shape_and_type(case: Case) -> None:
+    declared = [[output.SerializeToString() for output in proto.graph.output] for proto in case.protos]
+    assert declared[0] == declared[1]
+    assert [(n, a.dtype, a.shape) for n, a in case.before.items()] == [
+        (n, a.dtype, a.shape) for n, a in case.after.items()
+    ]
+
+
+def test_other_outputs_are_bit_identical(case: Case) -> None:
+    others = set(case.before) - {case.form.output} - case.form.moved
+    assert all(case.before[name].tobytes() == case.after[name].tobytes() for name in others)
+
+
+def test_everything_else_stays_byte_for_byte(case: Case) -> None:
+    """Of the original's records only few nodes are gone, and what is left stands in the old order."""
+    before, after = case.original.read_bytes(), case.patched.read_bytes()
+    kept = [whole for field, whole, _ in records(before) if field != 7]
+    assert [whole for field, whole, _ in records(after) if field != 7][: len(kept)] == kept
+    assert all(field == 14 for field, _, _ in list(records(after))[len(list(records(before))) :])
+
+    old = [(field, whole) for field, whole, _ in graph_records(before)]
+    new = [(field, whole) for field, whole, _ in graph_records(after)]
+    nodes = {True: [w for f, w in old if f == 1], False: [w for f, w in new if f == 1]}
+    rest = [entry for entry in old if entry[0] != 1]
+    added = list(new)
+    position = 0
+    for entry in rest:
+        position = added.index(entry, position)
+        added.pop(position)
+    assert {field for field, _ in added} <= {1, 5, 13}
+    gone = [node for node in nodes[True] if node not in nodes[False]]
+    readers = sum(1 for node in nodes[True] if case.form.output.encode() in node)
+    assert len(gone) <= max(readers, 1)
+    assert [node for node in nodes[True] if node not in gone] == [n for n in nodes[False] if n in nodes[True]]
+
+
+def test_changed_nodes_differ_by_tensor_names_only(case: Case) -> None:
+    before, after = (proto.graph.node for proto in case.protos)
+    ours = [node for node in after if node not in before and is_tagged(node)]
+    theirs = [node for node in after if node not in ours]
+    assert len(theirs) == len(before)
+    assert {node.op_type for node in ours} <= NEW_NODES
+    for old, new in zip(before, theirs, strict=True):
+        assert (old.op_type, old.name, old.domain, old.doc_string) == (
+            new.op_type,
+            new.name,
+            new.domain,
+            new.doc_string,
+        )
+        assert (len(old.input), len(old.output)) == (len(new.input), len(new.output))
+        if not any(attribute.HasField("g") for attribute in old.attribute):
+            assert list(old.attribute) == list(new.attribute)
+
+
+def test_new_nodes_are_named_once_tagged_and_typed(case: Case) -> None:
+    before, after = (proto.graph for proto in case.protos)
+    ours = [node for node in after.node if node not in before.node and is_tagged(node)]
+    assert 1 <= len(ours) <= 7
+    names = [node.name for node in after.node if node.name]
+    assert all(names.count(node.name) == 1 for node in ours)
+    known = [v.name for v in (*after.value_info, *after.output)] + [
+        o for n in ours if n.op_type == "Constant" for o in n.output
+    ]
+    known += [name for node in before.node for name in node.output]
+    assert all(name in known for node in ours for name in node.output)
+    produced = [name for node in after.node for name in node.output if name]
+    assert len(produced) == len(set(produced))
+
+
+def is_tagged(node: onnx.NodeProto) -> bool:
+    return node.doc_string.startswith("onnxcal") or any(p.key.startswith("onnxcal") for p in node.metadata_props)
+
+
+def test_temperature_is_an_initializer_of_one_number(case: Case) -> None:
+    before, after = case.protos
+    new = [tensor for tensor in after.graph.initializer if tensor not in before.graph.initializer]
+    if before.ir_version < 4:
+        assert not new
+        assert len(after.graph.input) == len(before.graph.input)
+        return
+    assert len(new) == 1
+    values = onnx.numpy_helper.to_array(new[0])
+    assert values.ravel() == pytest.approx([TEMPERATURE] * values.size, rel=1e-7)
+    assert values.shape == (1,) or values.dtype == np.float64
+    assert new[0].name not in {value.name for value in after.graph.input}
+
+
+def test_revert_gives_the_original_back(case: Case) -> None:
+    result = onnxcal.revert(case.patched, output=case.folder / "reverted.onnx")
+    assert (case.folder / "reverted.onnx").read_bytes() == case.original.read_bytes()
+    assert result.byte_identical
+    assert not result.warnings
+
+
+def test_checkers_are_no_less_content_than_before(case: Case) -> None:
+    for check in (
+        lambda path: onnx.checker.check_model(str(path)),
+        lambda path: onnx.checker.check_model(str(path), full_check=True),
+        lambda path: onnx.shape_inference.infer_shapes_path(
+            str(path), str(case.folder / "inferred"), check_type=True, strict_mode=True, data_prop=True
+        ),
+    ):
+        try:
+            check(case.original)
+        except Exception:
+            continue
+        check(case.patched)
+
+
+def test_the_same_patch_gives_the_same_bytes(case: Case) -> None:
+    case.patch(case.original, "again.onnx", TEMPERATURE)
+    assert (case.folder / "again.onnx").read_bytes() == case.patched.read_bytes()
+
+
+def test_patching_again_replaces_the_calibration(case: Case) -> None:
+    case.patch(case.original, "once.onnx", 3.25)
+    case.patch(case.patched, "twice.onnx", 3.25)
+    assert (case.folder / "twice.onnx").read_bytes() == (case.folder / "once.onnx").read_bytes()
+
+
+def test_patching_in_memory_gives_the_same_model(case: Case) -> None:
+    result = case.patch(case.protos[0], None, TEMPERATURE)
+    same_bytes = case.protos[0].SerializeToString() == case.original.read_bytes()
+    expected = onnx.ModelProto.FromString(case.patched.read_bytes())
+    if not same_bytes:  # then the digest of the original in the metadata, and the lengths, differ
+        del expected.metadata_props[-1], result.proto.metadata_props[-1]
+    assert result.proto == expected
+
+
+def test_a_file_saved_anew_by_onnx_can_still_be_reverted_and_calibrated_again(case: Case) -> None:
+    saved = case.folder / "saved.onnx"
+    saved.write_bytes(case.protos[1].SerializeToString())
+    result = onnxcal.revert(saved, output=case.folder / "back.onnx")
+    reverted = (case.folder / "back.onnx").read_bytes()
+    assert onnx.ModelProto.FromString(reverted) == case.protos[0]
+    assert result.byte_identical == (reverted == case.original.read_bytes())
+    assert bool(result.warnings) != result.byte_identical
+    case.patch(saved, "saved_again.onnx", 2.5)
+    again = onnx.ModelProto.FromString((case.folder / "saved_again.onnx").read_bytes())
+    case.patch(case.protos[0], None, 2.5)
+    assert len(again.graph.node) == len(case.protos[1].graph.node)
+    assert len(again.graph.initializer) == len(case.protos[1].graph.initializer)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"output_name": "calibrated"}, {"keep_logits": True}, {"output_name": "π/τ:0", "keep_logits": True}],
+    ids=str,
+)
+def test_output_name_and_keep_logits(case: Case, options: dict) -> None:
+    """The output alone gets the new name, the calibrated logits come last, and the way back stays open."""
+    form = case.form
+    path = case.folder / "options.onnx"
+    onnxcal.patch(case.original, temperature=TEMPERATURE, output=path, force=True, **form.options, **options)
+    outputs = run(path.read_bytes(), case.feeds)
+    name = options.get("output_name", form.output)
+    expected = [name if old == form.output else old for old in case.before]
+    assert list(outputs)[: len(expected)] == expected
+    assert_close(outputs[name], case.reference, form.dtype, logs=form.activation == "log_softmax")
+    if options.get("keep_logits"):
+        assert len(outputs) == len(expected) + 1
+        kept = outputs[list(outputs)[-1]]
+        np.testing.assert_allclose(
+            kept,
+            case.logits.astype(np.float64) / TEMPERATURE,
+            rtol={"float16": 1e-3, "float32": 1e-6, "float64": 1e-15}[form.dtype],
+            atol=0,
+        )
+    else:
+        assert len(outputs) == len(expected)
+    others = set(case.before) - {form.output} - form.moved
+    assert all(case.before[other].tobytes() == outputs[other].tobytes() for other in others)
+    onnxcal.revert(path, output=case.folder / "options_back.onnx", force=True)
+    assert (case.folder / "options_back.onnx").read_bytes() == case.original.read_bytes()

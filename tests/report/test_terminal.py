@@ -1,0 +1,89 @@
+"""What is printed says what was found: the numbers, rounded, and the right words around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import onnxcal
+from onnxcal.report import terminal
+from onnxcal.verify import Check, RuntimeCheck, Verification, verify
+from tests import builders
+
+X, Y = builders.labelled_data(200)
+MODEL = builders.classifier([builders.softmax()], output="probs")
+
+
+def printed(capsys: pytest.CaptureFixture[str], render: Callable[[Any, bool], None], result: Any) -> str:
+    render(result, False)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def verification(*, passed: bool) -> Verification:
+    checks = (
+        Check("untouched bytes", True, None, None, "as they were"),
+        Check("probabilities of 'p'", passed, 2e-7 if passed else 0.25, 1e-5, "largest error 0.25 (limit 1e-05)"),
+    )
+    return Verification(passed, (RuntimeCheck("onnxruntime", "1.2.3", passed, 2e-7, 0, 1234),), checks)
+
+
+def test_verdict_of_a_pass_has_error_limit_and_samples() -> None:
+    assert terminal.verdict(verification(passed=True)) == (
+        "PASSED (onnxruntime 1.2.3, 1,234 samples): largest error 2e-07 (limit 1e-05), 0 predictions changed"
+    )
+
+
+def test_verdict_of_a_failure_names_the_check() -> None:
+    assert terminal.verdict(verification(passed=False)) == (
+        "FAILED (onnxruntime 1.2.3, 1,234 samples): probabilities of 'p': largest error 0.25 (limit 1e-05)"
+    )
+
+
+def test_calibrate_shows_temperature_scores_and_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    result = onnxcal.calibrate(MODEL, (X, Y))
+    text = printed(capsys, terminal.print_calibrated, result)
+    assert f"T = {result.calibration.temperature:.5g} ± {result.calibration.stderr:.2g} (standard error)" in text
+    assert "fitted on 200 samples" in text
+    assert "held-out half, 100 samples" in text
+    before, after = result.metrics.before, result.metrics.after
+    assert f"accuracy {before.accuracy:.2%} {after.accuracy:.2%}" in text
+    assert f"NLL {before.nll:.4f} {after.nll:.4f}" in text
+    assert f"ECE (15 bins) {before.ece:.4f} {after.ece:.4f}" in text
+    assert f"Brier score {before.brier:.4f} {after.brier:.4f}" in text
+    assert "PASSED" in text
+    assert "then fitted on both" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"no_holdout": True}, "Measured on the same samples"), ({"eval_data": (X, Y)}, "evaluation set, 200 samples")],
+)
+def test_calibrate_says_what_was_measured_on(
+    options: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in printed(capsys, terminal.print_calibrated, onnxcal.calibrate(MODEL, (X, Y), **options))
+
+
+def test_inspect_tells_a_patched_model_from_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "patched no" in printed(capsys, terminal.print_inspection, onnxcal.inspect(MODEL))
+    patched = onnxcal.patch(MODEL, temperature=1.75).proto
+    assert patched is not None
+    text = printed(capsys, terminal.print_inspection, onnxcal.inspect(patched))
+    assert "patched 'probs': T = 1.75" in text
+    assert "input x: float32 (N, 6)" in text
+
+
+def test_markup_in_names_is_printed_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of tensors are not rich's markup or emoji codes."""
+    name = "[red]probs[/red]:smile:"
+    model = builders.classifier([builders.softmax(target=name)], output=name)
+    assert f"head {name}: multiclass" in printed(capsys, terminal.print_inspection, onnxcal.inspect(model))
+
+
+def test_verify_lists_every_check(capsys: pytest.CaptureFixture[str]) -> None:
+    patched = onnxcal.patch(MODEL, temperature=1.75).proto
+    text = printed(capsys, terminal.print_verified, verify(MODEL, patched, X))  # type: ignore[arg-type]
+    for name in ("untouched bytes", "onnx.checker", "probabilities of 'probs'", "arg max of 'probs'"):
+        assert f"ok {name}" in text
