@@ -21,19 +21,8 @@ from onnxcal.graph.patch import unpatched
 from onnxcal.graph.tails import Hints
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.session import open_session
-from onnxcal.logits import (
-    FloatArray,
-    LabelArray,
-    Labels,
-    Logits,
-    Task,
-    check_label_values,
-    check_logits,
-    check_task,
-    kept_rows,
-    label_rows,
-    logit_rows,
-)
+from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
+from onnxcal.rows import check_label_values, check_logits, kept_rows, label_rows, logit_rows
 
 DEFAULT_BATCH_SIZE = 64
 SPOOL_BYTES = 1 << 30

@@ -17,7 +17,7 @@ from onnxcal.graph.head import Head
 from onnxcal.graph.inspect import Inspection
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
-from onnxcal.verify import Verification, VerifyResult
+from onnxcal.verification import Verification, VerifyResult
 
 _LABEL_WIDTH = len("temperature") + 2
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
