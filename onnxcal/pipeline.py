@@ -13,7 +13,7 @@ from onnxcal.data import open_source
 from onnxcal.errors import FitError, GateError, UsageError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import FileRecord, file_record
+from onnxcal.graph.inspect import FileRecord, file_record, input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, write_original
@@ -23,7 +23,7 @@ from onnxcal.graph.write import Draft
 from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, CollectedLogits, Progress, RunOptions, collect
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
-from onnxcal.output import choose_target, write, write_verified
+from onnxcal.output import Patches, choose_target, write, write_verified
 from onnxcal.results import CalibrateResult, EvaluateResult, PatchResult, RevertResult
 from onnxcal.verification.head import recorded_head
 
@@ -87,8 +87,8 @@ def calibrate(
     target = choose_target(file, output, in_place=in_place, force=force)
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
     found = find_head(original, _unpatched_name(file, head), Hints(task, axis, activation))
-    source = open_source(data, labels)
-    evaluation = None if eval_data is None else open_source(eval_data)
+    source = open_source(data, labels, inputs=input_names(file))
+    evaluation = None if eval_data is None else open_source(eval_data, inputs=input_names(file))
 
     collected = collect(original, found, source, options, ignore_index=ignore_index, progress=progress)
     apart = None
@@ -161,7 +161,7 @@ def patch(
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
     wanted = _unpatched_name(file, head) or known.output
     found = find_head(original, wanted, Hints(task or known.task, axis, activation))
-    source = None if data is None else open_source(data, labels)
+    source = None if data is None else open_source(data, labels, inputs=input_names(file))
     patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
     verification, notes = None, tuple[str, ...]()
     if source is None:
@@ -202,7 +202,14 @@ def evaluate(
     file = open_model(model)
     found = find_head(file, head, Hints(task, axis, activation))
     options = RunOptions(batch_size, provider, threads)
-    collected = collect(file, found, open_source(data, labels), options, ignore_index=ignore_index, progress=progress)
+    collected = collect(
+        file,
+        found,
+        open_source(data, labels, inputs=input_names(file)),
+        options,
+        ignore_index=ignore_index,
+        progress=progress,
+    )
     scores = score(*collected.labelled)
     return EvaluateResult(file_record(file), collected.head, scores, (*_about(found), *collected.warnings))
 
@@ -228,7 +235,7 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
         ()
         if identical
         else (
-            "the patched file was written anew by another tool since: the graph is the original's, its bytes are not",
+            "another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",
         )
     )
     return RevertResult(file_record(file), FileRecord(os.fspath(output), digest), identical, warnings)
@@ -279,15 +286,22 @@ def _unpatched_name(file: ModelFile, head: str | None) -> str | None:
     return renamed.get(head, head) if head is not None else None
 
 
-def _patches(
-    file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration
-) -> list[tuple[HeadPatch, dict[str, Any]]]:
-    """The new patch, and those of other heads that the model carries already."""
+def _patches(file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration) -> Patches:
+    """The new patch, and those of other heads that the model carries already.
+
+    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
+    """
     patches = []
     for entry in calibrated_heads(file):
-        if entry.head["output"] != new.head.output:
+        head = recorded_head(original, entry)
+        if head.output == new.head.output:
+            new = replace(
+                new,
+                output_name=new.output_name or entry.output_name,
+                keep_logits=new.keep_logits or entry.keep_logits,
+            )
+        elif head.node is None or head.node != new.head.node:
             kept = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-            head = recorded_head(original, entry)
             patches.append((HeadPatch(head, kept.steps(), entry.output_name, entry.keep_logits), kept.as_json()))
     return [*patches, (new, calibration.as_json())]
 

@@ -16,6 +16,7 @@ from onnxcal.data import Source, open_source
 from onnxcal.errors import DataError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
+from onnxcal.graph.inspect import input_names
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.tails import Hints
@@ -113,7 +114,14 @@ def collect_logits(
     original = unpatched(open_model(model))
     found = find_head(original, head, Hints(task, axis, activation))
     options = RunOptions(batch_size, provider, threads)
-    return collect(original, found, open_source(data, labels), options, ignore_index=ignore_index, progress=progress)
+    return collect(
+        original,
+        found,
+        open_source(data, labels, inputs=input_names(original)),
+        options,
+        ignore_index=ignore_index,
+        progress=progress,
+    )
 
 
 def collect(

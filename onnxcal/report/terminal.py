@@ -98,7 +98,7 @@ def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
 
 def print_reverted(result: RevertResult, verbose: bool) -> None:
     """`revert`."""
-    how = "the original, byte for byte" if result.byte_identical else "the original's graph"
+    how = "the original, byte for byte" if result.byte_identical else "without the patch"
     _print_rows([("written", f"{_path(result.output.path)}: {how}")])
     _print_warnings(result.warnings)
 

@@ -11,6 +11,7 @@ import numpy as np
 from onnxcal.data import Source, open_source
 from onnxcal.errors import ModelError
 from onnxcal.graph.head import Head
+from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched
@@ -55,9 +56,10 @@ def verify(
     DataError
         The data do not fit the model.
     """
-    source = open_source(data, labels)
+    file = open_model(model)
+    source = open_source(data, labels, inputs=input_names(file))
     options = RunOptions(batch_size, provider, threads)
-    verification, notes = verify_file(open_model(model), open_model(patched), source, options, progress)
+    verification, notes = verify_file(file, open_model(patched), source, options, progress)
     return VerifyResult(verification, notes)
 
 
