@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
     from onnxcal.pipeline import calibrate, evaluate, patch, revert
-    from onnxcal.verify import verify
+    from onnxcal.verification import verify
 
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
     "Calibration": "onnxcal.calibrators",
@@ -37,7 +37,7 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "inspect": "onnxcal.graph.inspect",
     "patch": "onnxcal.pipeline",
     "revert": "onnxcal.pipeline",
-    "verify": "onnxcal.verify",
+    "verify": "onnxcal.verification",
 }
 
 __all__ = [

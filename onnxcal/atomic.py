@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,7 +54,7 @@ def check_writable(target: Path, *, force: bool) -> None:
 def open_beside(target: Path) -> tuple[Path, BinaryIO]:
     """A new, hidden file in the folder of `target` (through links)."""
     real = Path(os.path.realpath(target))
-    descriptor, name = tempfile.mkstemp(prefix=f".{real.name[:100]}.", suffix=".tmp", dir=real.parent)
+    descriptor, name = tempfile.mkstemp(prefix=".onnxcal-", suffix=".tmp", dir=real.parent)
     return Path(name), os.fdopen(descriptor, "wb")
 
 
@@ -68,14 +69,12 @@ def place(temporary: Path, target: Path) -> None:
     real = Path(os.path.realpath(target))
     os.chmod(temporary, _mode_for(real))
     os.replace(temporary, real)
-    try:
+    with suppress(OSError):  # the file is in place; Windows, and some file systems, cannot sync a folder
         folder = os.open(real.parent, os.O_RDONLY)
-    except OSError:  # Windows has no folders to sync
-        return
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def cannot_write(target: Path, error: OSError) -> UsageError:

@@ -1,8 +1,4 @@
-"""The typed arrays that pass between rooms: `Logits` and `Labels`, checked once, when they are made.
-
-Inside, a sample is a row. `logit_rows` and `label_rows` bring a user's arrays (any class axis, dense heads, one-hot or
-soft labels) to that form; what follows can trust it.
-"""
+"""The typed arrays that pass between rooms, one row a sample: `Logits`, `Probabilities`, `Labels`."""
 
 from __future__ import annotations
 
@@ -22,9 +18,6 @@ TASKS: tuple[Task, ...] = get_args(Task)
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 LabelArray: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 IndexArray: TypeAlias = NDArray[np.int64]
-
-SOFT_LABEL_TOLERANCE = 1e-4
-"""How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
 
 CHUNK_ELEMENTS = 1 << 16
 """Logits that are worked on at a time: 512 kB in float64, which stays in a core's cache."""
@@ -96,54 +89,6 @@ class Labels:
         return Labels(_take(self.values, rows))
 
 
-def labelled(
-    logits: Any,
-    labels: Any,
-    *,
-    task: Task | None = None,
-    axis: int | None = None,
-    ignore_index: int | None = None,
-) -> tuple[Logits, Labels]:
-    """Check a user's logits and labels and bring them to rows.
-
-    Parameters
-    ----------
-    logits : array_like of shape (N, K), (N, K, d1, …), (N,) or (N, 1), float16, float32 or float64.
-    labels : array_like of class indices (N,) or (N, d1, …); or one-hot, soft or 0/1 labels of the logits' shape.
-    task : default binary for (N,) and (N, 1), else multiclass.
-    axis : the class axis, default 1.
-    ignore_index : samples with this label are dropped.
-
-    Raises
-    ------
-    DataError
-        Shapes that do not fit, labels out of range, NaN or infinite logits, an empty set.
-    """
-    values = as_array(logits, "logits")
-    task = task or task_of_shape(values.shape)
-    axis = default_axis(values.ndim) if axis is None else axis + values.ndim * (axis < 0)
-    rows = logit_rows(values, task, axis)
-    truth = label_rows(as_array(labels, "labels"), values.shape, task, axis)
-    if ignore_index is not None:
-        keep = kept_rows(truth, ignore_index)
-        rows, truth = rows[keep], truth[keep]
-    check_label_values(truth, task, rows.shape)
-    check_logits(rows, truth, task)
-    if len(rows) == 0:
-        raise DataError("there are no labelled samples", hint="pass at least one sample whose label is not ignored")
-    return Logits(rows, task), Labels(truth)
-
-
-def task_of_shape(shape: tuple[int, ...]) -> Task:
-    """Binary where there is one logit a sample, else multiclass."""
-    return "binary" if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1) else "multiclass"
-
-
-def default_axis(ndim: int) -> int:
-    """The class axis of (N, K, d1, …), or 0 where there is only one axis."""
-    return min(1, ndim - 1)
-
-
 def as_array(values: Any, what: str) -> NDArray[Any]:
     """An array of numbers of what the user passed; torch tensors included, pickled objects not.
 
@@ -161,138 +106,6 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise DataError(f"{what} have dtype {array.dtype}, expected numbers", hint="convert them to a numeric array")
     return array
-
-
-def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = False) -> FloatArray:
-    """Logits of a whole batch as rows: (N, K), or (N,) for binary; the class axis last, the others flattened in order.
-
-    With `flatten`, all axes from `axis` on are one class axis (Softmax below opset 13).
-    """
-    if values.dtype.name == "bfloat16":
-        values = values.astype(np.float32)
-    if values.dtype.kind != "f":
-        raise DataError(
-            f"logits have dtype {values.dtype}, expected float16, float32 or float64", hint="convert them to float32"
-        )
-    if values.ndim == 0:
-        raise DataError("logits are a single number, expected one row a sample", hint="pass an array of shape (N, K)")
-    if task == "binary":
-        return values.reshape(-1)
-    if not 0 <= axis < values.ndim:
-        raise DataError(
-            f"logits of shape {values.shape} have no class axis {axis}",
-            hint="pass --task binary for one logit a sample, or another --axis",
-        )
-    if flatten:
-        return values.reshape(int(np.prod(values.shape[:axis])), -1)
-    if values.shape[axis] < 2 and task == "multiclass":
-        raise DataError(
-            f"logits of shape {values.shape} have one class on axis {axis}: a softmax over it is always 1",
-            hint="pass --task binary if it is one logit of a sigmoid, or the right --axis",
-        )
-    return np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
-
-
-def label_rows(
-    labels: NDArray[Any], shape: tuple[int, ...], task: Task, axis: int, *, flatten: bool = False
-) -> LabelArray:
-    """Labels for logits of `shape` as rows: int64 (N,), or float64 of the logit rows' shape.
-
-    Raises
-    ------
-    DataError
-        The labels are not integers, or their shape does not fit.
-    """
-    if task == "binary":
-        return _as_numbers(_fit(labels, shape, shape).reshape(-1))
-    if task == "multilabel":
-        fitted = _fit(labels, shape, shape)
-        return _as_numbers(np.moveaxis(fitted, axis, -1).reshape(-1, shape[axis]))
-    sample_shape = shape[:axis] if flatten else shape[:axis] + shape[axis + 1 :]
-    num_classes = int(np.prod(shape[axis:])) if flatten else shape[axis]
-    if labels.shape == shape and labels.shape != sample_shape:
-        rows = labels.reshape(-1, num_classes) if flatten else np.moveaxis(labels, axis, -1).reshape(-1, num_classes)
-        return _from_one_hot(_as_numbers(rows))
-    return _as_indices(_fit(labels, sample_shape, shape, axis=axis).reshape(-1))
-
-
-def kept_rows(labels: LabelArray, ignore_index: int) -> NDArray[np.bool_]:
-    """Which rows `--ignore-index` leaves.
-
-    Raises
-    ------
-    DataError
-        The labels are soft or multilabel: no single label to compare.
-    """
-    if labels.ndim != 1:
-        raise DataError("--ignore-index needs one label a sample, but the labels are one-hot, soft or multilabel")
-    keep: NDArray[np.bool_] = labels != ignore_index
-    return keep
-
-
-def check_label_values(labels: LabelArray, task: Task, rows_shape: tuple[int, ...]) -> None:
-    """Class indices in [0, K); soft labels ≥ 0 that sum to 1; flags of binary and multilabel in [0, 1].
-
-    Raises
-    ------
-    DataError
-        With the first offending label and its position.
-    """
-    if labels.size == 0:
-        return
-    if labels.dtype == np.int64:
-        num_classes = rows_shape[1]
-        bad = (labels < 0) | (labels >= num_classes)
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise DataError(
-                f"label {int(labels[first])} of sample {first} is outside 0…{num_classes - 1} ({num_classes} classes)",
-                hint=_range_hint(labels.astype(np.int64), num_classes),
-            )
-        return
-    bad = ~((labels >= 0) & (labels <= 1))
-    if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise DataError(
-            f"label {float(labels[position]):g} of sample {position[0]} is not between 0 and 1",
-            hint=f"{task} labels are 0 or 1, or probabilities; use --ignore-index to drop a marker value",
-        )
-    if task == "multiclass":
-        sums = labels.sum(axis=1)
-        off = np.abs(sums - 1) > SOFT_LABEL_TOLERANCE
-        if off.any():
-            first = int(np.argmax(off))
-            raise DataError(
-                f"the soft label of sample {first} sums to {sums[first]:.6g}, expected 1",
-                hint="pass class indices, one-hot rows or probabilities; or --task multilabel for independent labels",
-            )
-
-
-def check_logits(rows: FloatArray, labels: LabelArray, task: Task) -> None:
-    """No NaN, no +inf; −inf only where it masks a class that is not the label's.
-
-    Raises
-    ------
-    DataError
-        With the first offending logit and its position.
-    """
-    if all_finite(rows):
-        return
-    masked = np.isneginf(rows) if task == "multiclass" else np.zeros(rows.shape, bool)
-    bad = ~np.isfinite(rows) & ~masked
-    if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise DataError(
-            f"the logit at {position} is {float(rows[position])}; {int(bad.sum()):,} of {rows.size:,} are not finite",
-            hint="look for a division by zero or an overflow in the model, or for bad values in its inputs",
-        )
-    wanted = rows[np.arange(len(rows)), labels] if labels.ndim == 1 else np.where(labels > 0, rows, 0.0).min(axis=1)
-    if np.isneginf(wanted).any():
-        first = int(np.argmax(np.isneginf(wanted)))
-        raise DataError(
-            f"sample {first} is labelled with a class whose logit is -inf: its likelihood is 0 at any temperature",
-            hint="drop that sample, or label it with a class that is not masked",
-        )
 
 
 def all_finite(values: FloatArray) -> bool:
@@ -313,63 +126,6 @@ def check_task(task: str | None) -> None:
     """Raise UsageError unless `task` is one of `TASKS` or None."""
     if task is not None and task not in TASKS:
         raise UsageError(f"task {task!r} is not known", hint=f"use one of {', '.join(TASKS)}")
-
-
-def _fit(
-    labels: NDArray[Any], wanted: tuple[int, ...], logits: tuple[int, ...], axis: int | None = None
-) -> NDArray[Any]:
-    """`labels` in the shape `wanted`, where they differ only in axes of length 1 or in being flattened."""
-    if labels.shape == wanted:
-        return labels
-    squeezed = tuple(d for d in labels.shape if d != 1)
-    if squeezed == tuple(d for d in wanted if d != 1) or (labels.ndim == 1 and labels.size == int(np.prod(wanted))):
-        return labels.reshape(wanted)
-    hint = "labels are class indices, one a sample; or one-hot, soft or 0/1 labels in the logits' own shape"
-    if len(logits) > 1 and len(labels) != logits[0] and labels.ndim == len(wanted):
-        hint = f"there must be one label a sample: {len(labels):,} labels for {logits[0]:,} rows"
-    elif axis is not None:
-        other = [a for a in range(1, len(logits)) if a != axis and logits[:a] + logits[a + 1 :] == labels.shape]
-        if other:
-            hint = f"they would fit the class axis {other[0]}: pass --axis {other[0]}"
-    raise DataError(f"labels of shape {labels.shape} do not fit logits of shape {logits}, expected {wanted}", hint=hint)
-
-
-def _as_numbers(labels: NDArray[Any]) -> NDArray[np.float64]:
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise DataError("labels contain NaN or infinity", hint="drop those samples")
-    return labels.astype(np.float64)
-
-
-def _as_indices(labels: NDArray[Any]) -> NDArray[np.int64]:
-    if labels.dtype.kind == "f":
-        whole = labels == np.floor(labels)  # False for NaN; infinities are out of range
-        if not (whole & np.isfinite(labels)).all():
-            first = int(np.argmin(whole & np.isfinite(labels)))
-            raise DataError(
-                f"label {float(labels[first])} of sample {first} is not a class index",
-                hint="labels are integers from 0; probabilities need the logits' own shape (N, K)",
-            )
-    if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
-        raise DataError("labels are too large for class indices", hint="labels are integers from 0 to K - 1")
-    return labels.astype(np.int64)
-
-
-def _from_one_hot(rows: NDArray[np.float64]) -> LabelArray:
-    one_hot = bool(((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all())
-    if one_hot:
-        return np.asarray(rows.argmax(axis=1), np.int64)
-    sums = rows.sum(axis=1, keepdims=True)
-    almost_one = np.abs(sums - 1) <= SOFT_LABEL_TOLERANCE
-    return rows / np.where(almost_one, sums, 1.0)
-
-
-def _range_hint(labels: NDArray[np.int64], num_classes: int) -> str:
-    outside = np.unique(labels[(labels < 0) | (labels >= num_classes)])
-    if labels.min() == 1 and labels.max() == num_classes:
-        return "the labels count from 1: subtract 1"
-    if len(outside) == 1:
-        return f"pass --ignore-index {int(outside[0])} if {int(outside[0])} marks samples to leave out"
-    return "check that the labels belong to this model's classes"
 
 
 def _take(values: Any, rows: IndexArray) -> Any:

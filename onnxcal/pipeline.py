@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-import onnx
 
 from onnxcal.calibrators import Calibration, fit_labelled
 from onnxcal.calibrators.fit import check_method, measured
 from onnxcal.calibrators.holdout import halves
-from onnxcal.data import Source, open_source
+from onnxcal.data import open_source
 from onnxcal.errors import FitError, GateError, UsageError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import FileRecord, file_record
+from onnxcal.graph.inspect import FileRecord, file_record, input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import Patch, check_structure, make_patch, unpatched, write_original
+from onnxcal.graph.patch import unpatched, write_original
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
-from onnxcal.graph.write import Draft, check_target
+from onnxcal.graph.write import Draft
 from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, CollectedLogits, Progress, RunOptions, collect
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
+from onnxcal.output import Patches, choose_target, write, write_verified
 from onnxcal.results import CalibrateResult, EvaluateResult, PatchResult, RevertResult
-from onnxcal.verify import Verification, recorded_head, verify_file
+from onnxcal.verification.head import recorded_head
 
 
 def calibrate(
@@ -87,11 +84,11 @@ def calibrate(
     check_task(task)
     check_method(method)
     file = open_model(model)
-    target = _target(file, output, in_place=in_place, force=force)
+    target = choose_target(file, output, in_place=in_place, force=force)
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
     found = find_head(original, _unpatched_name(file, head), Hints(task, axis, activation))
-    source = open_source(data, labels)
-    evaluation = None if eval_data is None else open_source(eval_data)
+    source = open_source(data, labels, inputs=input_names(file))
+    evaluation = None if eval_data is None else open_source(eval_data, inputs=input_names(file))
 
     collected = collect(original, found, source, options, ignore_index=ignore_index, progress=progress)
     apart = None
@@ -105,7 +102,7 @@ def calibrate(
     patches = _patches(
         file, original, HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration
     )
-    written, verification, notes = _write_verified(original, patches, target, source, options, progress)
+    written, verification, notes = write_verified(original, patches, target, source, options, progress)
     return CalibrateResult(
         model=file_record(file),
         output=written.record,
@@ -160,17 +157,17 @@ def patch(
     check_task(task)
     known = _calibration_to_patch(calibration, temperature)
     file = open_model(model)
-    target = _target(file, output, in_place=in_place, force=force)
+    target = choose_target(file, output, in_place=in_place, force=force)
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
     wanted = _unpatched_name(file, head) or known.output
     found = find_head(original, wanted, Hints(task or known.task, axis, activation))
-    source = None if data is None else open_source(data, labels)
+    source = None if data is None else open_source(data, labels, inputs=input_names(file))
     patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
     verification, notes = None, tuple[str, ...]()
     if source is None:
-        written = _write(original, patches, target)
+        written = write(original, patches, target)
     else:
-        written, verification, notes = _write_verified(original, patches, target, source, options, progress)
+        written, verification, notes = write_verified(original, patches, target, source, options, progress)
     return PatchResult(
         model=file_record(file),
         output=written.record,
@@ -205,7 +202,14 @@ def evaluate(
     file = open_model(model)
     found = find_head(file, head, Hints(task, axis, activation))
     options = RunOptions(batch_size, provider, threads)
-    collected = collect(file, found, open_source(data, labels), options, ignore_index=ignore_index, progress=progress)
+    collected = collect(
+        file,
+        found,
+        open_source(data, labels, inputs=input_names(file)),
+        options,
+        ignore_index=ignore_index,
+        progress=progress,
+    )
     scores = score(*collected.labelled)
     return EvaluateResult(file_record(file), collected.head, scores, (*_about(found), *collected.warnings))
 
@@ -231,49 +235,10 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
         ()
         if identical
         else (
-            "the patched file was written anew by another tool since: the graph is the original's, its bytes are not",
+            "another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",
         )
     )
     return RevertResult(file_record(file), FileRecord(os.fspath(output), digest), identical, warnings)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """Where a patched model went."""
-
-    record: FileRecord
-    proto: onnx.ModelProto | None = None
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Where a patched model is to go; path None means memory."""
-
-    path: Path | None
-    force: bool
-
-
-def _target(file: ModelFile, output: str | os.PathLike[str] | None, *, in_place: bool, force: bool) -> _Target:
-    """Where to write, checked before any long work.
-
-    Raises
-    ------
-    UsageError
-        OUT exists, is the model itself, or cannot be written.
-    """
-    if in_place and (output is not None or file.path is None):
-        raise UsageError("--in-place writes to the model itself, so it takes no -o", hint="pass one of them")
-    if in_place and file.path is not None:
-        check_target(file.path, file, force=True)
-        return _Target(file.path, True)
-    if output is None:
-        if file.path is None:
-            return _Target(None, force)
-        output = file.path.with_name(f"{file.path.stem}.calibrated.onnx")
-    if file.path is not None and os.path.exists(output) and os.path.samefile(output, file.path):
-        raise UsageError(f"'{output}' is the model itself", hint="pass --in-place to write to it, or another -o")
-    check_target(output, file, force=force)
-    return _Target(Path(output), force)
 
 
 def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int) -> Calibration:
@@ -321,63 +286,24 @@ def _unpatched_name(file: ModelFile, head: str | None) -> str | None:
     return renamed.get(head, head) if head is not None else None
 
 
-def _patches(
-    file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration
-) -> list[tuple[HeadPatch, dict[str, Any]]]:
-    """The new patch, and those of other heads that the model carries already."""
+def _patches(file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration) -> Patches:
+    """The new patch, and those of other heads that the model carries already.
+
+    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
+    """
     patches = []
     for entry in calibrated_heads(file):
-        if entry.head["output"] != new.head.output:
+        head = recorded_head(original, entry)
+        if head.output == new.head.output:
+            new = replace(
+                new,
+                output_name=new.output_name or entry.output_name,
+                keep_logits=new.keep_logits or entry.keep_logits,
+            )
+        elif head.node is None or head.node != new.head.node:
             kept = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-            head = recorded_head(original, entry)
             patches.append((HeadPatch(head, kept.steps(), entry.output_name, entry.keep_logits), kept.as_json()))
     return [*patches, (new, calibration.as_json())]
-
-
-def _write(original: ModelFile, patches: Sequence[tuple[HeadPatch, dict[str, Any]]], target: _Target) -> _Written:
-    """Write a patched model after looking at what came out, but without running it."""
-    change = make_patch(original, patches)
-    if target.path is None:
-        return _in_memory(change, patches)
-    with Draft(target.path, original, force=target.force) as draft:
-        digest = change.write(draft)
-        check_structure(open_model(draft.path), [head_patch for head_patch, _ in patches])
-        draft.commit()
-    return _Written(FileRecord(str(target.path), digest))
-
-
-def _write_verified(
-    original: ModelFile,
-    patches: Sequence[tuple[HeadPatch, dict[str, Any]]],
-    target: _Target,
-    source: Source,
-    options: RunOptions,
-    progress: Progress | None,
-) -> tuple[_Written, Verification, tuple[str, ...]]:
-    """Write a patched model where nobody sees it, run it, and let it appear only if every check held."""
-    change = make_patch(original, patches)
-    if target.path is None:
-        written = _in_memory(change, patches)
-        assert written.proto is not None
-        verification, notes = verify_file(original, open_model(written.proto), source, options, progress)
-        verification.raise_if_failed()
-        return written, verification, notes
-    with Draft(target.path, original, force=target.force) as draft:
-        digest = change.write(draft)
-        patched = open_model(draft.path)
-        check_structure(patched, [head_patch for head_patch, _ in patches])
-        verification, notes = verify_file(original, patched, source, options, progress)
-        verification.raise_if_failed()
-        draft.commit()
-    return _Written(FileRecord(str(target.path), digest)), verification, notes
-
-
-def _in_memory(change: Patch, patches: Sequence[tuple[HeadPatch, dict[str, Any]]]) -> _Written:
-    data = change.to_bytes()
-    proto = onnx.ModelProto.FromString(data)
-    patched = open_model(proto)
-    check_structure(patched, [head_patch for head_patch, _ in patches])
-    return _Written(FileRecord(None, patched.sha256), proto)
 
 
 def _about(head: Head) -> tuple[str, ...]:

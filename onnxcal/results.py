@@ -10,7 +10,7 @@ from onnxcal.calibrators import Calibration
 from onnxcal.graph.head import Head
 from onnxcal.graph.inspect import FileRecord
 from onnxcal.metrics import Metrics, Scores
-from onnxcal.verify import Verification
+from onnxcal.verification import Verification
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnxcal.calibrators.steps import Step
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import DataError, UsageError
-from onnxcal.logits import Probabilities, Task, as_array, default_axis, logit_rows, task_of_shape
+from onnxcal.logits import Probabilities, Task, as_array
 from onnxcal.metrics import Metrics
+from onnxcal.rows import default_axis, logit_rows, task_of_shape
 
 SCHEMA = "onnxcal/1"
 METHODS = ("temperature",)

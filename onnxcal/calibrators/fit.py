@@ -8,8 +8,9 @@ from typing import Any
 from onnxcal.calibrators.calibration import METHODS, Calibration
 from onnxcal.calibrators.temperature import Temperature, fit_temperature
 from onnxcal.errors import UsageError
-from onnxcal.logits import Labels, Logits, Task, check_task, labelled
+from onnxcal.logits import Labels, Logits, Task, check_task
 from onnxcal.metrics import Metrics, score
+from onnxcal.rows import labelled
 
 
 def fit(

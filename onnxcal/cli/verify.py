@@ -23,7 +23,7 @@ def command(model: Path, patched: Path, as_json: bool, quiet: bool, verbose: boo
     """
     from onnxcal.cli.show import progress_bar, show
     from onnxcal.report import terminal
-    from onnxcal.verify import verify
+    from onnxcal.verification import verify
 
     with progress_bar(quiet=quiet) as progress:
         result = verify(model, patched, progress=progress, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,8 +15,8 @@ from onnxcal.errors import DataError
 LABEL_NAMES = ("labels", "label", "y", "target", "targets")
 
 
-def open_npz(path: Path, labels: AnyArray | None) -> ArraySource:
-    """The inputs and labels of an `.npz`; `labels` replaces its own.
+def open_npz(path: Path, labels: AnyArray | None, inputs: Collection[str] = ()) -> ArraySource:
+    """The inputs and labels of an `.npz`; `labels` replaces its own, and what is named in `inputs` is no label.
 
     Raises
     ------
@@ -23,7 +24,7 @@ def open_npz(path: Path, labels: AnyArray | None) -> ArraySource:
         The file cannot be read, holds pickled objects, or its arrays have different lengths.
     """
     arrays = read_npz(path)
-    own_labels = pop_labels(arrays)
+    own_labels = pop_labels(arrays, inputs)
     return ArraySource(f"'{path}'", make_batch(arrays, own_labels if labels is None else labels, f"'{path}'"))
 
 
@@ -62,10 +63,10 @@ def read_npz(path: Path) -> dict[str, AnyArray]:
         raise unreadable(path, error) from None
 
 
-def pop_labels(arrays: dict[str, AnyArray]) -> AnyArray | None:
-    """Take the labels out of `arrays`, under the first of the names they may have."""
+def pop_labels(arrays: dict[str, AnyArray], inputs: Collection[str] = ()) -> AnyArray | None:
+    """Take the labels out of `arrays`, under the first of the names they may have that is not a model input's."""
     for name in LABEL_NAMES:
-        if name in arrays:
+        if name in arrays and name not in inputs:
             return arrays.pop(name)
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from onnxcal.errors import DataError, UsageError
 from onnxcal.logits import as_array
 
 
-def open_source(data: Any, labels: Any = None) -> Source:
+def open_source(data: Any, labels: Any = None, *, inputs: Collection[str] = ()) -> Source:
     """A source of labelled batches.
 
     Parameters
@@ -27,6 +27,7 @@ def open_source(data: Any, labels: Any = None) -> Source:
         arrays, a dict of arrays by input name; a callable that yields batches; a `CalibrationDataReader`; or any
         iterable of `(inputs, labels)` batches.
     labels : a path to `.npy` or `.npz`, or an array; for data that does not bring its own.
+    inputs : names of the model's inputs, where known: an array of such a name is no label, whatever it is called.
 
     Raises
     ------
@@ -37,12 +38,12 @@ def open_source(data: Any, labels: Any = None) -> Source:
     """
     truth = _open_labels(labels)
     if isinstance(data, (str, os.PathLike)):
-        return _open_path(os.fspath(data), truth)
+        return _open_path(os.fspath(data), truth, inputs)
     if is_reader(data):
         return open_reader(data, truth)
     if isinstance(data, Mapping):
         arrays = dict(data)
-        own = pop_labels(arrays)
+        own = pop_labels(arrays, inputs)
         return ArraySource("the arrays", make_batch(arrays, own if truth is None else truth, "the arrays"))
     if isinstance(data, tuple) and len(data) == 2 and truth is None and _is_pair(*data):
         return ArraySource("the arrays", make_batch(*data, "the arrays"))
@@ -59,10 +60,10 @@ def _open_labels(labels: Any) -> AnyArray | None:
     return as_array(labels, "labels")
 
 
-def _open_path(data: str, labels: AnyArray | None) -> Source:
+def _open_path(data: str, labels: AnyArray | None, inputs: Collection[str]) -> Source:
     path = Path(data)
     if path.suffix == ".npz":
-        return open_npz(path, labels)
+        return open_npz(path, labels, inputs)
     if path.suffix == ".npy":
         return open_npy(path, labels)
     if path.is_dir():

@@ -126,6 +126,8 @@ def _ending(view: GraphView, output: str) -> Ending:
             raise Unclear("is a model input or initializer, not computed", "pass another --head")
         index, node = producer
         if not moves_values(node):
+            if not node.input or not node.input[0]:
+                raise Unclear(f"ends in {node.op_type}, which reads nothing", "the graph is broken: export it again")
             return Ending(output, index, node)
         tensor = node.input[0]
     raise Unclear("is computed in a circle", "the graph is broken: export it again")

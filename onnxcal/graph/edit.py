@@ -7,9 +7,12 @@ taken out even after another tool has written the file anew, as long as the grap
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import onnx
 
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
@@ -25,10 +28,18 @@ from onnxcal.graph.skeleton import (
     NODE_INPUT,
     NODE_OUTPUT,
     VALUE_INFO_NAME,
+    skeleton,
 )
+from onnxcal.graph.view import defined_in
 from onnxcal.graph.wire import BYTES, Field
 from onnxcal.graph.write import Piece
 
+_RECORDS: dict[int, type[onnx.NodeProto] | type[onnx.TensorProto] | type[onnx.ValueInfoProto]] = {
+    GRAPH_NODE: onnx.NodeProto,
+    GRAPH_INITIALIZER: onnx.TensorProto,
+    GRAPH_OUTPUT: onnx.ValueInfoProto,
+    GRAPH_VALUE_INFO: onnx.ValueInfoProto,
+}
 _RENAMED_FIELD = {"input": NODE_INPUT, "output": NODE_OUTPUT}
 
 
@@ -77,14 +88,15 @@ class GraphEdit:
         changed: dict[str, Any] = {}
         for number, edit in self.fields.items():
             records = model.graph_records(number)
-            order = sorted(range(len(edit.inserted)), key=lambda k: edit.inserted[k][0])
-            added = [edit.inserted[k][0] + shift for shift, k in enumerate(order)]
-            old = {}
-            for index, _ in edit.replaced:
+            added, old = [], []
+            for shift, (position, record) in enumerate(sorted(edit.inserted, key=lambda entry: entry[0])):
+                added.append([position + shift, _fingerprint(number, record)])
+            for index, record in edit.replaced:
                 moved = index + sum(1 for position, _ in edit.inserted if position <= index)
-                record = model.buffer[records[index].start : records[index].end]
-                old[str(moved)] = base64.b64encode(record).decode()
-            changed[str(number)] = {"added": added, "old": old}
+                before = model.buffer[records[index].start : records[index].end]
+                old.append([moved, _fingerprint(number, record), base64.b64encode(before).decode()])
+            if added or old:
+                changed[str(number)] = {"added": added, "old": old}
         return {"graph": changed, "lengths": [padding(model, graph) for graph in model.graphs]}
 
     def _splices(self, model: ModelFile) -> list[tuple[int, int, bytes]]:
@@ -152,18 +164,36 @@ def undo_edit(model: ModelFile, undo: Mapping[str, Any]) -> tuple[GraphEdit, lis
     try:
         fields = {}
         for number, change in undo["graph"].items():
-            records = model.graph_records(int(number))
-            added = tuple(int(i) for i in change["added"])
-            old = tuple((int(i), base64.b64decode(record)) for i, record in change["old"].items())
-            if any(i >= len(records) for i in (*added, *(i for i, _ in old))):
-                raise KeyError(number)
-            fields[int(number)] = FieldEdit(replaced=old, removed=added)
+            added = [(int(i), str(mark)) for i, mark in change["added"]]
+            old = [(int(i), str(mark), base64.b64decode(record)) for i, mark, record in change["old"]]
+            _check_unmoved(model, int(number), [*added, *((i, mark) for i, mark, _ in old)])
+            fields[int(number)] = FieldEdit(
+                replaced=tuple((i, record) for i, _, record in old), removed=tuple(i for i, _ in added)
+            )
         return GraphEdit(fields), [int(width) for width in undo["lengths"]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ModelError(
             f"{model.name} was patched by onnxcal, but its graph was changed since: the patch cannot be taken out",
             hint="use the model it was made from",
         ) from None
+
+
+def _check_unmoved(model: ModelFile, number: int, marks: Sequence[tuple[int, str]]) -> None:
+    """Raise ValueError unless the records that the patch wrote still stand where it put them."""
+    records = model.graph_records(number)
+    for index, mark in marks:
+        if not 0 <= index < len(records):
+            raise ValueError(f"no record {index}")
+        if _fingerprint(number, model.buffer[records[index].start : records[index].end]) != mark:
+            raise ValueError(f"record {index} is another one")
+
+
+def _fingerprint(number: int, record: bytes) -> str:
+    """Of a graph record's content, however it is encoded; large tensors inside do not count."""
+    kind = _RECORDS[number]
+    field = next(wire.fields(record, 0, len(record)))
+    content = skeleton(record, field.payload, field.end, kind.DESCRIPTOR.name)
+    return hashlib.sha256(kind.FromString(content).SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 def padding(model: ModelFile, field: Field) -> int:
@@ -217,9 +247,11 @@ def _rename_in_attribute(attribute: bytes, old: bytes, new: bytes) -> bytes:
 
 
 def _rename_in_graph(graph: bytes, old: bytes, new: bytes) -> bytes:
+    if old.decode() in defined_in(onnx.GraphProto.FromString(skeleton(graph, 0, len(graph), "GraphProto"))):
+        return graph
     out = []
     for field in wire.fields(graph, 0, len(graph)):
-        if field.number == GRAPH_NODE:
+        if field.number == GRAPH_NODE and field.wire_type == BYTES:
             node = _rename_in_node(graph[field.payload : field.end], NODE_INPUT, old, new)
             out.append(wire.bytes_field(GRAPH_NODE, node))
         else:

@@ -102,10 +102,15 @@ def file_record(file: ModelFile) -> FileRecord:
     return FileRecord(None if file.path is None else str(file.path), file.sha256)
 
 
+def input_names(file: ModelFile) -> tuple[str, ...]:
+    """What a model is fed, in order; initializers that are listed as inputs (IR 3) are left out."""
+    initializers = {tensor.name for tensor in file.graph.initializer}
+    return tuple(value.name for value in file.graph.input if value.name not in initializers)
+
+
 def _inputs(file: ModelFile) -> tuple[ModelInput, ...]:
     view = GraphView(file)
-    initializers = {tensor.name for tensor in file.graph.initializer}
-    names = [value.name for value in file.graph.input if value.name not in initializers]
+    names = input_names(file)
     types = [view.type_of(name) for name in names]
     return tuple(
         ModelInput(name, DTYPE_NAMES.get(type_.elem_type, "unknown"), type_.shape)

@@ -48,17 +48,21 @@ class ModelFile:
         self.buffer = buffer
         self.path = path
         self.folder = folder
-        _refuse_other_formats(name, buffer)
         try:
             self.top = tuple(wire.fields(buffer, 0, len(buffer)))
             self.graphs = tuple(f for f in self.top if f.number == MODEL_GRAPH and f.wire_type == wire.BYTES)
             self.skeleton = onnx.ModelProto.FromString(skeleton(buffer, 0, len(buffer)))
         except (wire.WireError, DecodeError) as error:
+            _refuse_other_formats(name, buffer)
             raise ModelError(
                 f"{name} is not an ONNX model, or is cut off: {error}", hint="pass an .onnx file, complete"
             ) from None
         if not self.graphs or not self.skeleton.graph.node:
+            _refuse_other_formats(name, buffer)
             raise ModelError(f"{name} holds no ONNX graph", hint="pass an .onnx file of a whole model")
+        for node in self.skeleton.graph.node:  # protobuf hands out bytes where a string is not UTF-8
+            if not all(isinstance(name, str) for name in (node.name, *node.input, *node.output)):
+                raise ModelError(f"{self.name} has names that are not UTF-8", hint="export it again")
 
     @property
     def graph(self) -> onnx.GraphProto:
@@ -101,14 +105,15 @@ class ModelFile:
 
     def top_records(self, number: int) -> list[Field]:
         """Where the elements of one repeated field of the model lie, in order."""
-        return [field for field in self.top if field.number == number]
+        return [field for field in self.top if field.number == number and field.wire_type == wire.BYTES]
 
     @cached_property
     def _graph_records(self) -> dict[int, list[Field]]:
         records: dict[int, list[Field]] = {}
         for segment in self.graphs:
             for field in wire.fields(self.buffer, segment.payload, segment.end):
-                records.setdefault(field.number, []).append(field)
+                if field.wire_type == wire.BYTES:
+                    records.setdefault(field.number, []).append(field)
         return records
 
     def opset(self) -> int | None:

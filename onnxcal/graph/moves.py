@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnxcal.graph.head import Head
-from onnxcal.graph.view import GraphView
+from onnxcal.graph.view import FLOAT_NAMES, GraphView
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 MOVES_VALUES = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Transpose"})
@@ -24,8 +24,10 @@ class Transposition:
 
 
 def moves_values(node: onnx.NodeProto) -> bool:
-    """Whether a node's output holds the values of its first input, perhaps cast, in another shape or order."""
-    return node.domain in DEFAULT_DOMAINS and node.op_type in MOVES_VALUES
+    """Whether a node's output holds its first input's values: in another shape, order, or floating point type."""
+    if node.domain not in DEFAULT_DOMAINS or node.op_type not in MOVES_VALUES or not node.input:
+        return False
+    return node.op_type != "Cast" or any(a.name == "to" and a.i in FLOAT_NAMES for a in node.attribute)
 
 
 def transpositions(view: GraphView, head: Head) -> tuple[Transposition, ...]:

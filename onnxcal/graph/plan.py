@@ -8,7 +8,7 @@ every inserted tensor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -109,6 +109,22 @@ def role_of(node: onnx.NodeProto) -> str | None:
     return tag
 
 
+def _divisor_shape(head: Head) -> list[int]:
+    """[1]; in float64 one T a class, which onnxruntime cannot fold into a MatMul before it.
+
+    Its MatMulScaleFusion makes a FusedMatMul of MatMul and Div by a single number, whose `alpha` is a float32.
+    """
+    if (
+        head.dtype != "float64"
+        or head.num_classes is None
+        or head.rank is None
+        or head.flatten
+        or head.task == "binary"
+    ):
+        return [1]
+    return [head.num_classes] + [1] * (head.rank - 1 - head.axis)
+
+
 class _Draft:
     """A plan in the making: the names that are taken so far, and what is to change."""
 
@@ -121,9 +137,13 @@ class _Draft:
         self.value_infos: list[onnx.ValueInfoProto] = []
         self.new_outputs: list[onnx.ValueInfoProto] = []
         self.renamed_outputs: list[tuple[int, str]] = []
+        self.raw: dict[str, str] = {}
+        """Outputs that held raw logits and now hold probabilities, and what the logits are called instead."""
 
     def add(self, patch: HeadPatch) -> None:
         """Plan one head."""
+        if patch.output_name == patch.head.output:
+            patch = replace(patch, output_name=None)
         if patch.output_name is not None:
             if patch.output_name in self.taken:
                 raise ModelError(
@@ -144,8 +164,11 @@ class _Draft:
         head, node = patch.head, patch.head.node
         assert node is not None
         tensor = self.view.type_of(head.logits)
-        tail, calibrated = self._calibrate(node, patch, head.logits, tensor.shape)
-        self.renames.append(Rename(node, "input", head.logits, calibrated))
+        logits = self.raw.get(head.logits, head.logits)
+        if not self.view.is_declared(head.logits) and tensor.rank is not None:
+            self.value_infos.append(helper.make_tensor_value_info(logits, _ELEM_TYPES[head.dtype], tensor.shape))
+        tail, calibrated = self._calibrate(node, patch, logits, tensor.shape)
+        self.renames.append(Rename(node, "input", logits, calibrated))
         activated = self.view.graph.node[node].output[0]
         if tail != _ELEM_TYPES[head.dtype]:
             as_float = self._declare(f"{activated}_{FLOAT_NAMES[tail]}", tail, tensor.shape)
@@ -168,6 +191,7 @@ class _Draft:
         raw = head.output
         if patch.output_name is None:
             raw = self._declare(f"{head.output}_uncalibrated", _ELEM_TYPES[head.dtype], tensor.shape)
+            self.raw[head.output] = raw
             self.renames.append(Rename(producer, "output", head.output, raw))
             self._redirect_readers(head.output, raw)
         after = producer + 1
@@ -196,7 +220,7 @@ class _Draft:
             tensor = self._declare(f"{patch.head.logits}_{FLOAT_NAMES[tail]}", tail, shape)
             self._insert(before, "Cast", [logits], tensor, "cast", to=tail)
         for step in patch.steps:
-            divisor = self._constant(before, "onnxcal_temperature", step.value, tail)
+            divisor = self._constant(before, "onnxcal_temperature", step.value, tail, _divisor_shape(patch.head))
             quotient = self._declare(f"{patch.head.logits}_calibrated", tail, shape)
             self._insert(before, "Div", [tensor, divisor], quotient, DIVIDE)
             tensor = quotient
@@ -238,17 +262,17 @@ class _Draft:
             node.doc_string = _ROLE_PREFIX + role
         self.insertions.append(Insertion(before, node))
 
-    def _constant(self, before: int, name: str, value: float, elem_type: int) -> str:
+    def _constant(self, before: int, name: str, value: float, elem_type: int, shape: Sequence[int]) -> str:
         dtype = helper.tensor_dtype_to_np_dtype(elem_type)
         with np.errstate(over="ignore", under="ignore"):
-            array = np.array([value], dtype)
-        if not (np.isfinite(array).all() and array[0] >= np.finfo(dtype).tiny):
+            array = np.full(shape, value, dtype)
+        if not (np.isfinite(array).all() and array.min() >= np.finfo(dtype).tiny):
             raise ModelError(
                 f"temperature {value:g} cannot be held in {dtype.name}, the type of the head",
                 hint="check the scale of the logits; or export the model in float64",
             )
         name = self._fresh(name)
-        tensor = helper.make_tensor(name, elem_type, [1], array.tobytes(), raw=True)
+        tensor = helper.make_tensor(name, elem_type, list(shape), array.tobytes(), raw=True)
         if self.view.model.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
             self.initializers.append(tensor)
         else:
@@ -265,6 +289,8 @@ class _Draft:
 
     def _redirect_readers(self, old: str, new: str) -> None:
         self.renames += [Rename(node, "input", old, new) for node in self.view.readers(old)]
+        for insertion in self.insertions:
+            insertion.node.input[:] = [new if name == old else name for name in insertion.node.input]
 
     def _fresh(self, base: str) -> str:
         name, number = base, 0

@@ -80,9 +80,23 @@ class GraphView:
         except (ValueError, TypeError):  # its payload was left out of the skeleton
             return None
 
+    def is_declared(self, tensor: str) -> bool:
+        """Whether the model itself says the type of a tensor."""
+        return any(v.name == tensor for v in (*self.graph.value_info, *self.graph.output, *self.graph.input))
+
     def is_constant(self, tensor: str) -> bool:
-        """Whether a tensor is an initializer or made by a Constant node."""
-        return tensor in self._constants
+        """Whether a tensor is an initializer, or computed from nothing but initializers and Constant nodes."""
+        pending, seen = [tensor], set[str]()
+        while pending:
+            name = pending.pop()
+            if name in seen or name in self._initializers:
+                continue
+            seen.add(name)
+            producer = self.producer(name)
+            if producer is None or (producer[1].op_type != "Constant" and not producer[1].input):
+                return False
+            pending += [source for source in _reads(producer[1]) if source]
+        return True
 
     def readers(self, tensor: str) -> list[int]:
         """Positions of the nodes that read a tensor, directly or from inside a subgraph."""
@@ -102,15 +116,19 @@ class GraphView:
 
     def names(self) -> set[str]:
         """Every tensor and node name in the model, subgraphs included."""
-        taken = set(self._constants) | {value.name for value in (*self.graph.input, *self.graph.output)}
+        taken = self._initializers | {value.name for value in (*self.graph.input, *self.graph.output)}
         taken |= {value.name for value in self.graph.value_info}
         _collect_names(self.graph, taken)
         return taken
 
     @cached_property
+    def _initializers(self) -> set[str]:
+        dense = {tensor.name for tensor in self.graph.initializer}
+        return dense | {sparse.values.name for sparse in self.graph.sparse_initializer}
+
+    @cached_property
     def _constants(self) -> dict[str, onnx.TensorProto]:
         constants = {tensor.name: tensor for tensor in self.graph.initializer}
-        constants |= {sparse.values.name: sparse.values for sparse in self.graph.sparse_initializer}
         for node in self.graph.node:
             if node.op_type == "Constant" and node.output:
                 for attribute in node.attribute:
@@ -121,7 +139,7 @@ class GraphView:
     @cached_property
     def _types(self) -> dict[str, TensorType]:
         try:
-            graph = onnx.shape_inference.infer_shapes(self.model.skeleton, data_prop=True).graph
+            graph = onnx.shape_inference.infer_shapes(_default_domain_unspelled(self.model), data_prop=True).graph
         except Exception:  # the checker's and the inferrer's errors have no common base; declared types will do
             graph = self.graph
         types = {tensor.name: TensorType(tensor.data_type, tuple(tensor.dims)) for tensor in self.graph.initializer}
@@ -130,6 +148,19 @@ class GraphView:
             if value.type.HasField("tensor_type"):
                 types[value.name] = _tensor_type(value.type.tensor_type)
         return types
+
+
+def _default_domain_unspelled(model: ModelFile) -> onnx.ModelProto:
+    """The skeleton with `ai.onnx` spelled as the empty string, the only spelling that shape inference knows."""
+    if all(entry.domain != "ai.onnx" for entry in model.skeleton.opset_import):
+        return model.skeleton
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.skeleton)
+    for entry in copy.opset_import:
+        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
+    for node in copy.graph.node:
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
+    return copy
 
 
 def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:
@@ -145,10 +176,19 @@ def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Tensors of the enclosing graph that a node reads, from inside its subgraphs too."""
     yield from node.input
     for graph in _subgraphs(node):
+        own = defined_in(graph)
         for inner in graph.node:
-            yield from _reads(inner)
+            yield from (name for name in _reads(inner) if name not in own)
+
+
+def defined_in(graph: onnx.GraphProto) -> set[str]:
+    """Tensors that a subgraph makes itself; those hide outer ones of the same name."""
+    inputs = {value.name for value in graph.input}
+    initializers = {tensor.name for tensor in graph.initializer}
+    return inputs | initializers | {name for node in graph.node for name in node.output}
 
 
 def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

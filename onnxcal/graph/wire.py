@@ -25,7 +25,7 @@ class Field(NamedTuple):
     number: int
     """Field number, ≥ 1."""
     wire_type: int
-    """`VARINT`, `FIXED64`, `BYTES` or `FIXED32`."""
+    """`VARINT`, `FIXED64`, `BYTES`, `GROUP_START` (the whole group) or `FIXED32`."""
     start: int
     """Where the tag begins."""
     payload: int
@@ -94,12 +94,39 @@ def fields(buffer: Buffer, start: int, end: int) -> Iterator[Field]:
             _, stop = read_varint(buffer, value, end)
         elif wire_type in _FIXED_SIZES:
             stop = value + _FIXED_SIZES[wire_type]
+        elif wire_type == GROUP_START:
+            stop = _end_of_group(buffer, value, end, number)
         else:
             raise WireError(f"wire type {wire_type} at byte {position}")
         if stop > end:
             raise WireError(f"field {number} at byte {position} runs past the end of its message")
         yield Field(number, wire_type, position, payload, stop)
         position = stop
+
+
+def _end_of_group(buffer: Buffer, position: int, end: int, number: int) -> int:
+    """One past the tag that closes group `number` (deprecated, but legal in unknown fields)."""
+    depth = [number]
+    while depth:
+        key, position = read_varint(buffer, position, end)
+        inner, wire_type = key >> 3, key & 7
+        if wire_type == GROUP_START:
+            depth.append(inner)
+        elif wire_type == GROUP_END:
+            if depth.pop() != inner:
+                raise WireError(f"group {inner} at byte {position} is closed, but was not opened")
+        elif wire_type == VARINT:
+            _, position = read_varint(buffer, position, end)
+        elif wire_type == BYTES:
+            length, position = read_varint(buffer, position, end)
+            position += length
+        elif wire_type in _FIXED_SIZES:
+            position += _FIXED_SIZES[wire_type]
+        else:
+            raise WireError(f"wire type {wire_type} at byte {position}")
+        if position > end:
+            raise WireError(f"group {number} runs past the end of its message")
+    return position
 
 
 def tag(number: int, wire_type: int) -> bytes:

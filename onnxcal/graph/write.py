@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -56,8 +57,11 @@ class Draft:
                 self.path, self._file = atomic.open_beside(self._folder / self.target.name)
             else:
                 self.path, self._file = atomic.open_beside(self.target)
-        except OSError as error:
-            raise atomic.cannot_write(self.target, error) from None
+        except BaseException as error:
+            self._remove_folder()
+            if isinstance(error, OSError):
+                raise atomic.cannot_write(self.target, error) from None
+            raise
 
     def __enter__(self) -> Draft:
         return self
@@ -90,19 +94,36 @@ class Draft:
             raise atomic.cannot_write(self.target, error) from None
 
     def commit(self) -> None:
-        """Let the finished file appear at its target, external data first."""
+        """Let the finished file appear at its target, external data first; if that fails, all is as it was before."""
+        placed: list[tuple[Path, Path | None]] = []
         try:
             for _, location in self._external:
-                (self._home / location).parent.mkdir(parents=True, exist_ok=True)
-                atomic.place(self.path.parent / location, self._home / location)
+                home = self._home / location
+                home.parent.mkdir(parents=True, exist_ok=True)
+                kept = self.path.parent / f"{len(placed)}.kept" if home.exists() else None
+                if kept is not None:
+                    os.replace(home, kept)
+                placed.append((home, kept))
+                atomic.place(self.path.parent / location, home)
             atomic.place(self.path, self.target)
-        except OSError as error:
-            raise atomic.cannot_write(self.target, error) from None
+        except BaseException as error:
+            for home, kept in reversed(placed):
+                if kept is not None:
+                    os.replace(kept, home)
+                else:
+                    home.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise atomic.cannot_write(self.target, error) from None
+            raise
 
     def discard(self) -> None:
         """Remove what was not committed."""
-        self._file.close()
+        with suppress(OSError):  # closing writes what is buffered, which a full disk refuses again
+            self._file.close()
         self.path.unlink(missing_ok=True)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -110,10 +131,13 @@ class Draft:
 def check_target(target: str | os.PathLike[str], source: ModelFile, *, force: bool) -> None:
     """Raise what keeps a model made from `source` from being written to `target`, before any long work is done."""
     path = Path(target)
+    real = Path(os.path.realpath(path))
+    for file, location in zip(external_files(source), external_locations(source), strict=True):
+        if real in (Path(os.path.realpath(file)), real.parent / location):
+            raise UsageError(f"'{path}' is where the model's external data goes", hint="choose another -o")
     atomic.check_writable(path, force=force)
-    home = Path(os.path.realpath(path)).parent
-    for file, location in _external_to_copy(source, home):
-        place = home / location
+    for file, location in _external_to_copy(source, real.parent):
+        place = real.parent / location
         if not force and place.exists() and not filecmp.cmp(file, place, shallow=False):
             raise UsageError(
                 f"'{place}' exists with other contents than the model's external data",

@@ -16,24 +16,14 @@ from onnxcal.data import Source, open_source
 from onnxcal.errors import DataError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
+from onnxcal.graph.inspect import input_names
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.tails import Hints
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.session import open_session
-from onnxcal.logits import (
-    FloatArray,
-    LabelArray,
-    Labels,
-    Logits,
-    Task,
-    check_label_values,
-    check_logits,
-    check_task,
-    kept_rows,
-    label_rows,
-    logit_rows,
-)
+from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
+from onnxcal.rows import check_label_values, check_logits, kept_rows, label_rows, logit_rows
 
 DEFAULT_BATCH_SIZE = 64
 SPOOL_BYTES = 1 << 30
@@ -124,7 +114,14 @@ def collect_logits(
     original = unpatched(open_model(model))
     found = find_head(original, head, Hints(task, axis, activation))
     options = RunOptions(batch_size, provider, threads)
-    return collect(original, found, open_source(data, labels), options, ignore_index=ignore_index, progress=progress)
+    return collect(
+        original,
+        found,
+        open_source(data, labels, inputs=input_names(original)),
+        options,
+        ignore_index=ignore_index,
+        progress=progress,
+    )
 
 
 def collect(

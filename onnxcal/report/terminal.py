@@ -17,7 +17,7 @@ from onnxcal.graph.head import Head
 from onnxcal.graph.inspect import Inspection
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
-from onnxcal.verify import Verification, VerifyResult
+from onnxcal.verification import Verification, VerifyResult
 
 _LABEL_WIDTH = len("temperature") + 2
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
@@ -98,7 +98,7 @@ def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
 
 def print_reverted(result: RevertResult, verbose: bool) -> None:
     """`revert`."""
-    how = "the original, byte for byte" if result.byte_identical else "the original's graph"
+    how = "the original, byte for byte" if result.byte_identical else "without the patch"
     _print_rows([("written", f"{_path(result.output.path)}: {how}")])
     _print_warnings(result.warnings)
 

@@ -7,7 +7,7 @@ that keep them linear or rectify them. A Div or Exp at the end may be a softmax 
 from __future__ import annotations
 
 from onnxcal.graph.head import Head
-from onnxcal.graph.moves import DEFAULT_DOMAINS, MOVES_VALUES
+from onnxcal.graph.moves import DEFAULT_DOMAINS, moves_values
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
 from onnxcal.graph.tails.registry import Hints, Unclear
 from onnxcal.graph.view import GraphView
@@ -15,12 +15,13 @@ from onnxcal.logits import Task
 
 _LINEAR = frozenset({"Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum", "BatchNormalization"})
 _KEEPS = frozenset(
-    MOVES_VALUES
-    | {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Clip", "Dropout"}  # scale, bias, rectify
-    | {"GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean", "ReduceMax"}  # pool
+    {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Clip", "Dropout"}  # scale, bias, rectify
+    | {"GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"}  # pool
     | {"Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
 )
-_SHAPE_FROM_SECOND_INPUT = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Clip", "Dropout", "ReduceMean", "ReduceMax"})
+_PARAMETERS_BEHIND = frozenset(
+    {"Clip", "Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
+)
 _NEEDS_A_CONSTANT = frozenset({"Mul", "Div"})  # of two variable tensors these are no longer linear
 
 
@@ -79,12 +80,17 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
     op = node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
     if op in _LINEAR:
         return None
-    if op not in _KEEPS:
+    if moves_values(node):
+        inputs = list(node.input[:1])
+    elif op in _KEEPS:
+        inputs = list(node.input[:1] if op in _PARAMETERS_BEHIND else node.input)
+    else:
         return op
-    inputs = node.input[:1] if op in _SHAPE_FROM_SECOND_INPUT or op.endswith("Linear") or op == "Resize" else node.input
     variable = [name for name in inputs if name and not view.is_constant(name)]
     if not variable or (op in _NEEDS_A_CONSTANT and len(variable) > 1):
         return op
     if op == "Div" and variable[0] != node.input[0]:
         return op
-    return next((culprit for name in variable if (culprit := _not_linear(view, name, seen)) is not None), None)
+    culprits = (culprit for name in variable if (culprit := _not_linear(view, name, seen)) is not None)
+    culprit = next(culprits, None)
+    return None if culprit is None else culprit if moves_values(node) else f"{op} of what {culprit} makes"

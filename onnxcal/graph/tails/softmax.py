@@ -48,6 +48,8 @@ def _head(view: GraphView, ending: Ending, hints: Hints, activation: Activation)
     sizes: list[int | None] = [None] if tensor.rank is None else [tensor.size(a) for a in range(axis, tensor.rank)]
     flatten = flattens and not (tensor.rank is not None and (axis == tensor.rank - 1 or _all_one(sizes[1:])))
     num_classes = _product(sizes) if flatten else tensor.size(axis)
+    if num_classes == 1:
+        raise Unclear(f"ends in {op} over one class, which is always 1", "pass another --head")
     where = f"axes {axis} and up together" if flatten else f"axis {axis}"
     return Head(
         output=ending.output,

@@ -1,0 +1,6 @@
+"""The checks that let a patched model be called calibrated: it is run, and held against a reference in float64."""
+
+from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
+from onnxcal.verification.run import verify, verify_file
+
+__all__ = ["Check", "RuntimeCheck", "Verification", "VerifyResult", "verify", "verify_file"]

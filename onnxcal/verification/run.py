@@ -1,0 +1,176 @@
+"""`verify`: every check of a patched model, the file's and those of running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from onnxcal.data import Source, open_source
+from onnxcal.errors import ModelError
+from onnxcal.graph.head import Head
+from onnxcal.graph.inspect import input_names
+from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
+from onnxcal.graph.patch import unpatched
+from onnxcal.graph.view import GraphView
+from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, prefetched
+from onnxcal.inference.feeds import Feed, Feeder
+from onnxcal.inference.session import Session, open_session
+from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
+from onnxcal.verification.file import check_checker, check_untouched
+from onnxcal.verification.head import HeadComparison
+
+
+def verify(
+    model: ModelLike,
+    patched: ModelLike,
+    data: Any,
+    *,
+    labels: Any = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    provider: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Run a patched model and the one it was made from over data, and check that it is what its calibration says.
+
+    Parameters
+    ----------
+    model : the model that was patched (or one of its patched forms).
+    patched : the file that `patch` or `calibrate` wrote.
+    data, labels : see `onnxcal.data.open_source`; labels are not needed.
+    batch_size, provider, threads : how onnxruntime runs both.
+    progress : called after each batch with what is done, the samples so far, and their number where it is known.
+
+    Returns
+    -------
+    VerifyResult; a failed check is no exception here, see `Verification.raise_if_failed`.
+
+    Raises
+    ------
+    ModelError
+        `patched` carries no calibration, or one of them cannot be run.
+    DataError
+        The data do not fit the model.
+    """
+    file = open_model(model)
+    source = open_source(data, labels, inputs=input_names(file))
+    options = RunOptions(batch_size, provider, threads)
+    verification, notes = verify_file(file, open_model(patched), source, options, progress)
+    return VerifyResult(verification, notes)
+
+
+def verify_file(
+    model: ModelFile, patched: ModelFile, source: Source, options: RunOptions, progress: Progress | None = None
+) -> tuple[Verification, tuple[str, ...]]:
+    """`verify` for files and data that are open already; also returns what was cast."""
+    entries = calibrated_heads(patched)
+    if not entries:
+        raise ModelError(
+            f"{patched.name} carries no calibration: onnxcal did not patch it",
+            hint="pass the original first and the file that onnxcal wrote second",
+        )
+    original = unpatched(model)
+    run = _Run(original, patched, [HeadComparison(original, patched, entry) for entry in entries], options)
+    run.over(source, progress)
+    checks = (check_untouched(original, patched), check_checker(original, patched), *run.checks())
+    notes = (*run.notes, *(note for comparison in run.comparisons for note in comparison.notes()))
+    return Verification(all(check.passed for check in checks), (run.runtime(),), checks), notes
+
+
+class _Run:
+    """Both models over the data, batch by batch."""
+
+    def __init__(
+        self, original: ModelFile, patched: ModelFile, comparisons: Sequence[HeadComparison], options: RunOptions
+    ) -> None:
+        self.comparisons = comparisons
+        self.original, self.options = original, options
+        calibrated = {c.head.output for c in comparisons} | {c.output for c in comparisons}
+        self.others = [o.name for o in original.graph.output if o.name not in calibrated]
+        self.derived = GraphView(original).depend_on([_activated(original, c.head) for c in comparisons])
+        taps = list(dict.fromkeys(tap for c in comparisons for tap in c.taps))
+        self.taps = list(dict.fromkeys([*taps, *self.others]))
+        self.before = open_session(original, tap=taps, provider=options.provider, threads=options.threads)
+        self.after = open_session(patched, provider=options.provider, threads=options.threads)
+        self.notes: dict[str, None] = {}
+        self.n_samples = 0
+        self.differing: dict[str, int] = {}
+
+    def over(self, source: Source, progress: Progress | None) -> None:
+        """Run both models over all data."""
+        feeder = Feeder(self.before.inputs, source, self.options.batch_size)
+        outputs = [c.output for c in self.comparisons] + self.others
+        for feed in prefetched(feeder.feeds()):
+            tensors = dict(zip(self.taps, self.before.run(feed.arrays, self.taps), strict=True))
+            results = self.after.run(feed.arrays, outputs)
+            for comparison, output in zip(self.comparisons, results, strict=False):
+                comparison.update(tensors, output, feed, self.n_samples)
+            for name, result in zip(self.others, results[len(self.comparisons) :], strict=True):
+                if not self._unchanged(name, tensors[name], result, feed):
+                    self.differing.setdefault(name, self.n_samples)
+            self.n_samples += feed.size
+            if progress is not None:
+                progress("verifying", self.n_samples, source.n_samples)
+        self.notes = feeder.notes
+
+    def checks(self) -> list[Check]:
+        """What running showed."""
+        checks = [check for comparison in self.comparisons for check in comparison.checks()]
+        if self.others:
+            listed = ", ".join(f"'{name}' (from sample {first})" for name, first in self.differing.items())
+            same = f"{', '.join(repr(name) for name in self.others)}: unchanged"
+            checks.append(
+                Check(
+                    "other outputs",
+                    not self.differing,
+                    float(len(self.differing)),
+                    0.0,
+                    f"changed: {listed}" if listed else same,
+                )
+            )
+        return checks
+
+    def runtime(self) -> RuntimeCheck:
+        """onnxruntime's entry."""
+        return RuntimeCheck(
+            name="onnxruntime",
+            version=self.after.version,
+            passed=all(check.passed for check in self.checks()),
+            max_abs_error=max(c.max_abs_error for c in self.comparisons),
+            argmax_changed=sum(c.argmax_changed for c in self.comparisons),
+            n_samples=self.n_samples,
+        )
+
+    def _unchanged(self, name: str, before: Any, after: Any, feed: Feed) -> bool:
+        """Bit for bit; numbers that the graph computes from the calibrated probabilities may move, labels may not."""
+        if name in self.derived and _is_float(before):
+            return True
+        if _same_bits(before, after):
+            return True
+        # Taking the logits out as an output may keep onnxruntime from fusing operators: ask the file itself.
+        untapped = self._untapped.run(feed.arrays, [name])[0]
+        return _same_bits(untapped, after)
+
+    @cached_property
+    def _untapped(self) -> Session:
+        return open_session(self.original, provider=self.options.provider, threads=self.options.threads)
+
+
+def _activated(original: ModelFile, head: Head) -> str:
+    return head.output if head.node is None else original.graph.node[head.node].output[0]
+
+
+def _is_float(value: Any) -> bool:
+    return not isinstance(value, np.ndarray) or value.dtype.kind == "f"
+
+
+def _same_bits(before: Any, after: Any) -> bool:
+    if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
+        if before.dtype != after.dtype or before.shape != after.shape:
+            return False
+        return bool((before == after).all()) if before.dtype == object else before.tobytes() == after.tobytes()
+    return bool(before == after)
