@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -38,17 +38,35 @@ def write_file(target: str | os.PathLike[str], write: Callable[[BinaryIO], None]
 
 def check_writable(target: Path, *, force: bool) -> None:
     """Raise UsageError if a file at `target` cannot be made, or may not be replaced."""
-    real = Path(os.path.realpath(target))
+    try:
+        real = Path(os.path.realpath(target))
+        exists = real.exists()
+    except OSError as error:  # a name that is too long, or a circle of links
+        raise cannot_write(target, error) from None
     if not real.parent.is_dir():
         raise UsageError(f"cannot write '{target}': folder '{real.parent}' does not exist", hint="create it first")
     if real.is_dir():
         raise UsageError(f"cannot write '{target}': it is a folder", hint="pass a file name")
-    if real.exists() and not force:
+    if exists and not real.is_file():
+        raise UsageError(f"cannot write '{target}': it is no ordinary file", hint="pass another -o")
+    if exists and not force:
         raise UsageError(f"'{target}' exists", hint="pass --force to replace it, or another -o")
     if not os.access(real.parent, os.W_OK):
         raise UsageError(
             f"cannot write '{target}': folder '{real.parent}' is read-only", hint="write elsewhere with -o"
         )
+
+
+def check_apart(outputs: Iterable[Path | None], inputs: Iterable[object]) -> None:
+    """Raise UsageError if an output is one of the inputs' files, or another output; None is left out."""
+    taken = {os.path.realpath(path) for path in inputs if isinstance(path, (str, os.PathLike))}
+    for output in outputs:
+        if output is None:
+            continue
+        real = os.path.realpath(output)
+        if real in taken:
+            raise UsageError(f"'{output}' is read or written by this command already", hint="choose another output")
+        taken.add(real)
 
 
 def open_beside(target: Path) -> tuple[Path, BinaryIO]:

@@ -75,6 +75,11 @@ class VerificationError(OnnxcalError):
 
     exit_code = 1
 
+    def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.details = details
+        """One line a check."""
+
 
 class GateError(OnnxcalError):
     """A limit that the user set, such as ``--max-ece``, was exceeded."""

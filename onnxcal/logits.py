@@ -99,10 +99,12 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
     """
     if hasattr(values, "detach"):  # a torch tensor, perhaps on a GPU or in need of a gradient
         values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # which NumPy does not have
+            values = values.float()
     try:
         array: NDArray[Any] = values if isinstance(values, np.ndarray) else np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{what} cannot be made an array: {error}", hint="pass numbers of one shape") from None
+    except (ValueError, TypeError):
+        raise DataError(f"{what} cannot be made an array of numbers", hint="pass rows of one length") from None
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise DataError(f"{what} have dtype {array.dtype}, expected numbers", hint="convert them to a numeric array")
     return array
@@ -116,10 +118,18 @@ def all_finite(values: FloatArray) -> bool:
 
 def chunks(logits: Logits, labels: Labels) -> Iterator[tuple[NDArray[np.float64], LabelArray]]:
     """Logits in float64 with their labels, a cache-sized piece at a time."""
+    start = 0
+    for z in value_chunks(logits):
+        yield z, labels.values[start : start + len(z)]
+        start += len(z)
+
+
+def value_chunks(logits: Logits) -> Iterator[NDArray[np.float64]]:
+    """Logits in float64, a cache-sized piece at a time."""
     width = logits.values.shape[1] if logits.values.ndim == 2 else 1
     step = max(1, CHUNK_ELEMENTS // width)
     for start in range(0, logits.n_samples, step):
-        yield logits.values[start : start + step].astype(np.float64), labels.values[start : start + step]
+        yield logits.values[start : start + step].astype(np.float64)
 
 
 def check_task(task: str | None) -> None:
@@ -131,8 +141,8 @@ def check_task(task: str | None) -> None:
 def _take(values: Any, rows: IndexArray) -> Any:
     if not isinstance(values, np.memmap):
         return values[rows]
-    file = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  the memory map keeps it
-    taken = np.memmap(file, values.dtype, "w+", shape=(len(rows), *values.shape[1:]))
+    with tempfile.TemporaryFile(prefix="onnxcal-") as file:  # the map outlives it
+        taken = np.memmap(file, values.dtype, "w+", shape=(len(rows), *values.shape[1:]))
     step = max(1, (1 << 22) // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, len(rows), step):
         taken[start : start + step] = values[rows[start : start + step]]

@@ -29,7 +29,9 @@ class Written:
     """Where a patched model went."""
 
     record: FileRecord
+    """Path and digest."""
     proto: onnx.ModelProto | None = None
+    """The model itself, if no file was asked for."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Target:
     """Where a patched model is to go; path None means memory."""
 
     path: Path | None
+    """The file; None keeps the model in memory."""
     force: bool
+    """Whether it may be replaced."""
 
 
 def choose_target(file: ModelFile, output: str | os.PathLike[str] | None, *, in_place: bool, force: bool) -> Target:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from onnxcal.atomic import check_apart, check_writable
 from onnxcal.calibrators import Calibration, fit_labelled
 from onnxcal.calibrators.fit import check_method, measured
 from onnxcal.calibrators.holdout import halves
@@ -24,6 +26,7 @@ from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, CollectedLogits, Progr
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.output import Patches, choose_target, write, write_verified
+from onnxcal.report.calibration import write_calibration
 from onnxcal.results import CalibrateResult, EvaluateResult, PatchResult, RevertResult
 from onnxcal.verification.head import recorded_head
 
@@ -46,6 +49,7 @@ def calibrate(
     keep_logits: bool = False,
     in_place: bool = False,
     force: bool = False,
+    save_calibration: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
@@ -67,6 +71,7 @@ def calibrate(
     output_name : new name of the output, default the old one.
     keep_logits : make the calibrated logits one more output.
     in_place, force : write to the model itself; replace an `output` that exists.
+    save_calibration : keep the calibration in this CAL.json too.
     max_ece : refuse to write if the ECE after calibration is larger.
     batch_size, provider, threads : how onnxruntime runs the model.
     seed : of the holdout split.
@@ -83,9 +88,14 @@ def calibrate(
     """
     check_task(task)
     check_method(method)
+    _check_numbers(seed=seed, max_ece=max_ece)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
+    if save_calibration is not None:
+        check_writable(Path(save_calibration), force=force)
+    check_apart([target.path if not in_place else None, _path(save_calibration)], [file.path, data, labels, eval_data])
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
+    record = file_record(file)  # now: with --in-place it is another file later
     found = find_head(original, _unpatched_name(file, head), Hints(task, axis, activation))
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, inputs=input_names(file))
@@ -103,8 +113,10 @@ def calibrate(
         file, original, HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration
     )
     written, verification, notes = write_verified(original, patches, target, source, options, progress)
+    if save_calibration is not None:
+        write_calibration(calibration, save_calibration, force=force)
     return CalibrateResult(
-        model=file_record(file),
+        model=record,
         output=written.record,
         head=collected.head,
         calibration=calibration,
@@ -156,13 +168,18 @@ def patch(
     """
     check_task(task)
     known = _calibration_to_patch(calibration, temperature)
+    if labels is not None and data is None:
+        raise UsageError("--labels does nothing without --data", hint="pass --data too, or neither")
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
+    check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
     wanted = _unpatched_name(file, head) or known.output
     found = find_head(original, wanted, Hints(task or known.task, axis, activation))
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
+    if file is not original:
+        _ = file.sha256  # now: with --in-place it is another file later; of an unpatched one, writing takes it
     verification, notes = None, tuple[str, ...]()
     if source is None:
         written = write(original, patches, target)
@@ -228,17 +245,16 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
         The model is not patched, or its graph was changed since.
     """
     file = open_model(model)
+    record = file_record(file)  # now: `output` may be the same file
     with Draft(output, file, force=force) as draft:
         digest, identical = write_original(file, draft)
         draft.commit()
     warnings = (
         ()
         if identical
-        else (
-            "another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",
-        )
+        else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
     )
-    return RevertResult(file_record(file), FileRecord(os.fspath(output), digest), identical, warnings)
+    return RevertResult(record, FileRecord(os.fspath(output), digest), identical, warnings)
 
 
 def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int) -> Calibration:
@@ -252,12 +268,26 @@ def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, hold
         return measured(final, logits, labels, split="fit")
     fitted_on, held_out = halves(labels, logits.task, collected.sample, seed)
     try:
+        if len(held_out) == 0:
+            raise FitError("one sample cannot be halved")
         half = fit_labelled(logits.take(fitted_on), labels.take(fitted_on))
     except FitError as error:
         reason = f"measured on the samples it was fitted on, for half of them have no temperature: {error.message}"
         final = measured(final, logits, labels, split="fit")
         return replace(final, warnings=(*final.warnings, reason))
     return measured(final, logits.take(held_out), labels.take(held_out), split="holdout", temperature=half.temperature)
+
+
+def _path(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _check_numbers(*, seed: int, max_ece: float | None) -> None:
+    """Raise UsageError for options that are out of range."""
+    if seed < 0:
+        raise UsageError(f"seed {seed} is negative", hint="pass a whole number from 0")
+    if max_ece is not None and not 0 <= max_ece <= 1:
+        raise UsageError(f"--max-ece {max_ece} is not between 0 and 1", hint="ECE is a share: 0.02 means 2 %")
 
 
 def _check_gate(metrics: Metrics, max_ece: float | None) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxcal.errors import DataError
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, all_finite, as_array
 
-SOFT_LABEL_TOLERANCE = 1e-4
+SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
 
 
@@ -85,6 +85,8 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
             f"logits of shape {values.shape} have no class axis {axis}",
             hint="pass --task binary for one logit a sample, or another --axis",
         )
+    if values.shape[axis] == 0:
+        raise DataError(f"logits of shape {values.shape} have no classes on axis {axis}", hint="pass the right --axis")
     if flatten:
         return values.reshape(int(np.prod(values.shape[:axis])), -1)
     if values.shape[axis] < 2 and task == "multiclass":
@@ -127,7 +129,10 @@ def kept_rows(labels: LabelArray, ignore_index: int) -> NDArray[np.bool_]:
         The labels are soft or multilabel: no single label to compare.
     """
     if labels.ndim != 1:
-        raise DataError("--ignore-index needs one label a sample, but the labels are one-hot, soft or multilabel")
+        raise DataError(
+            "--ignore-index needs one label a sample, but the labels are one-hot, soft or multilabel",
+            hint="drop --ignore-index, or leave those samples out of the data",
+        )
     keep: NDArray[np.bool_] = labels != ignore_index
     return keep
 
@@ -203,6 +208,8 @@ def _fit(
     """`labels` in the shape `wanted`, where they differ only in axes of length 1 or in being flattened."""
     if labels.shape == wanted:
         return labels
+    if labels.ndim == 0:
+        raise DataError("labels are a single number, expected one a sample", hint="pass an array of labels")
     squeezed = tuple(d for d in labels.shape if d != 1)
     if squeezed == tuple(d for d in wanted if d != 1) or (labels.ndim == 1 and labels.size == int(np.prod(wanted))):
         return labels.reshape(wanted)

@@ -44,9 +44,7 @@ def classifier(
     elem_type = ELEM_TYPES[dtype]
     inputs = [helper.make_tensor_value_info("x", elem_type, [batch, features])]
     if ir_version < 4:
-        inputs += [
-            helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in (w, b, *initializers)
-        ]
+        inputs += [helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in (w, b, *initializers)]
     if output_shape == ("N", 4):
         output_shape = (batch, classes)
     graph = helper.make_graph(

@@ -15,7 +15,7 @@ import pytest
 
 import onnxcal
 from onnxcal.report.json import as_document
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 from tests import builders
 
 X, Y = builders.labelled_data(200)

@@ -16,12 +16,12 @@ import pytest
 import onnxcal
 import onnxcal.cli
 from onnxcal import errors
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "logits", "metrics", "calibrators", "data", "graph", "inference", "verify",
-    "results", "report", "pipeline", "torch", "cli",
+    "errors", "version", "atomic", "logits", "rows", "metrics", "calibrators", "data", "graph", "inference",
+    "verification", "results", "report", "output", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "modelfile", "external", "head", "view", "moves", "tails", "detect", "metadata", "plan",
@@ -104,7 +104,7 @@ def test_onnxruntime_is_imported_by_the_session() -> None:
     assert ["onnxcal", "graph", "wire"] in own_imports(session)
 
 
-@pytest.mark.parametrize("room", ["errors.py", "atomic.py", "logits.py", "metrics", "calibrators", "data"])
+@pytest.mark.parametrize("room", ["errors.py", "atomic.py", "logits.py", "rows.py", "metrics", "calibrators", "data"])
 def test_rooms_before_the_graph_know_no_onnx(room: str) -> None:
     place = PACKAGE / room
     for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
@@ -180,7 +180,7 @@ def test_error_tree_is_the_one_that_its_module_draws() -> None:
 
 PRINTING = {"as_json", "quiet", "verbose", "help"}
 COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
-    "calibrate": (onnxcal.calibrate, {"save_calibration"}),
+    "calibrate": (onnxcal.calibrate, set()),
     "logits": (onnxcal.collect_logits, {"output", "force"}),
     "fit": (onnxcal.fit, {"output", "force"}),
     "patch": (onnxcal.patch, set()),

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import onnxcal
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 
 NETWORKS = {
     "akamaster_resnet20.onnx": ("akamaster_resnet20_png1000", "cifar_images"),

@@ -8,17 +8,8 @@ import torch
 from scipy.special import expit, log_expit, log_softmax
 
 from onnxcal.errors import DataError, UsageError
-from onnxcal.logits import (
-    CHUNK_ELEMENTS,
-    Labels,
-    Logits,
-    Probabilities,
-    check_task,
-    chunks,
-    label_rows,
-    labelled,
-    logit_rows,
-)
+from onnxcal.logits import CHUNK_ELEMENTS, Labels, Logits, Probabilities, check_task, chunks
+from onnxcal.rows import label_rows, labelled, logit_rows
 from tests.reference.refusals import refused
 
 RNG = np.random.default_rng(0)
@@ -151,10 +142,15 @@ def test_labels_beyond_int64_are_refused():
         labelled(Z, np.full(6, 2**64 - 1, np.uint64))
 
 
-@pytest.mark.parametrize("labels", [Y[:5], np.tile(Y, 2), [], 1])
+@pytest.mark.parametrize("labels", [Y[:5], np.tile(Y, 2), []])
 def test_a_wrong_number_of_labels_is_refused(labels):
     with refused(DataError, str(np.shape(labels)), "(6, 3)"):
         labelled(Z, labels)
+
+
+def test_a_single_label_is_refused():
+    with refused(DataError, "labels", "single number"):
+        labelled(Z, 1)
 
 
 def test_counts_are_named_where_they_differ():

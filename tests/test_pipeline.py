@@ -20,7 +20,7 @@ from scipy.optimize import minimize_scalar
 
 import onnxcal
 from onnxcal import DataError, GateError, ModelError, UsageError, collect_logits
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 from tests import builders
 from tests.inference.test_collect import dense_model
 from tests.inference.test_feeds import strings_model
@@ -541,7 +541,7 @@ def test_patch_alone_does_not_run_the_model(monkeypatch: pytest.MonkeyPatch) -> 
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr(sys.modules["onnxcal.verify"], "open_session", never)
+    monkeypatch.setattr(sys.modules["onnxcal.verification.run"], "open_session", never)
     assert onnxcal.patch(MODEL, temperature=1.7).verification is None
 
 

@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcal
 from onnxcal import Head, ModelError, VerificationError
-from onnxcal.verify import Verification, reference, verify
+from onnxcal.verification import Verification, verify
+from onnxcal.verification.reference import reference
 from tests import builders
 from tests.inference.test_session import external
 
@@ -171,7 +172,8 @@ def test_wrong_probabilities_are_found_and_told(damage: Damage) -> None:
     (check,) = (c for c in verification.checks if c.name == "probabilities of 'probs'")
     assert check.value is not None
     assert check.limit is not None
-    assert check.value > check.limit == 1e-5
+    assert check.limit == pytest.approx(1e-5, rel=0.02)  # and what rounding explains
+    assert check.value > check.limit
     assert "largest error" in check.detail
     assert "of the batch from sample" in check.detail
     assert f"minimum required tolerance {check.value:.3g}" in check.detail
@@ -485,7 +487,7 @@ def test_json_says_the_same_as_the_exit_code(which: str, code: int, cli: Any, fi
 @pytest.fixture
 def no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the runtime computed something else: nothing but exact equality passes."""
-    room = sys.modules["onnxcal.verify"]
+    room = sys.modules["onnxcal.verification.head"]
     monkeypatch.setattr(room, "TOLERANCE", dict.fromkeys(room.TOLERANCE, 0.0))
     monkeypatch.setattr(room, "LOGIT_ROUNDING", dict.fromkeys(room.LOGIT_ROUNDING, 0.0))
 

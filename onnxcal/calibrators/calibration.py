@@ -14,12 +14,21 @@ from numpy.typing import NDArray
 from onnxcal.calibrators.steps import Step
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import DataError, UsageError
-from onnxcal.logits import Probabilities, Task, as_array
+from onnxcal.logits import TASKS, Probabilities, Task, as_array
 from onnxcal.metrics import Metrics
 from onnxcal.rows import default_axis, logit_rows, task_of_shape
 
 SCHEMA = "onnxcal/1"
 METHODS = ("temperature",)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "stderr": (int, float),
+    "objective": (str,),
+    "n_samples": (int,),
+    "converged": (bool,),
+    "task": (str,),
+    "output": (str,),
+    "data_sha256": (str,),
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,8 @@ class Calibration:
         if axis < 0:
             axis += z.ndim
         rows = logit_rows(z, task, axis).astype(np.float64)
+        if task == "multiclass" and np.isneginf(rows).all(axis=1).any():
+            raise DataError("a row of logits is -inf for all classes", hint="leave at least one class unmasked")
         p = Probabilities.from_logits(rows / self.temperature, task).values
         if task == "binary":
             return p.reshape(z.shape)
@@ -114,7 +125,7 @@ class Calibration:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise DataError(f"cannot read calibration '{path}': {error.strerror}", hint="check the path") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"calibration '{path}' is not JSON", hint="pass what onnxcal fit -o wrote") from None
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise DataError(
@@ -131,8 +142,13 @@ class Calibration:
         DataError
             A key is missing or has the wrong type; the message begins with `where`.
         """
-        if not isinstance(values, dict) or not isinstance(values.get("temperature"), (int, float)):
+        if not isinstance(values, dict) or type(values.get("temperature")) not in (int, float):
             raise DataError(f"{where} has no number calibration.temperature", hint="fit it again with onnxcal fit")
+        for key, types in _TYPES.items():
+            if values.get(key) is not None and type(values[key]) not in types:
+                raise DataError(f"{where}: {key} has the wrong type", hint="fit it again with onnxcal fit")
+        if values.get("task") not in (None, *TASKS):
+            raise DataError(f"{where} has the unknown task {values['task']!r}", hint="fit it again with onnxcal fit")
         if values.get("method", "temperature") not in METHODS:
             raise DataError(
                 f"{where} has method {values['method']!r}; this version knows {', '.join(METHODS)}",
@@ -149,5 +165,7 @@ class Calibration:
                 output=values.get("output"),
                 data_sha256=values.get("data_sha256"),
             )
+        except OverflowError:
+            raise DataError(f"{where}: the temperature is too large", hint="fit it again with onnxcal fit") from None
         except UsageError as error:
             raise DataError(f"{where}: {error.message}", hint=error.hint) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxcal.calibrators.calibration import METHODS, Calibration
 from onnxcal.calibrators.temperature import Temperature, fit_temperature
-from onnxcal.errors import UsageError
+from onnxcal.errors import DataError, UsageError
 from onnxcal.logits import Labels, Logits, Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.rows import labelled
@@ -53,6 +53,11 @@ def fit(
     if eval_data is None:
         return measured(calibration, *fitted_on, split="fit")
     measured_on = labelled(*eval_data, task=fitted_on[0].task, axis=axis, ignore_index=ignore_index)
+    if measured_on[0].num_classes != fitted_on[0].num_classes:
+        raise DataError(
+            f"eval_data has {measured_on[0].num_classes} classes, the logits fitted on {fitted_on[0].num_classes}",
+            hint="pass logits of the same model",
+        )
     return measured(calibration, *measured_on, split="eval")
 
 

@@ -14,11 +14,12 @@ def halves(labels: Labels, task: Task, sample: IndexArray | None, seed: int) -> 
     ----------
     labels : of all rows.
     task : multilabel rows have no single class and are split at random.
-    sample : which sample each row belongs to; the positions of one image then stay together, and are split at random.
+    sample : which sample each row belongs to; rows of one (the positions of an image) stay together, and samples are
+        then split at random.
     seed : of the shuffle.
     """
     rng = np.random.default_rng(seed)
-    if sample is not None:
+    if sample is not None and len(np.unique(sample)) < len(sample):
         _, image = np.unique(sample, return_inverse=True)
         order = rng.permutation(int(image.max()) + 1)
         held = np.zeros(len(order), bool)

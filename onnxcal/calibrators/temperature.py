@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from onnxcal.calibrators.newton import Derivatives, Root, find_root
 from onnxcal.calibrators.steps import Divide, Step
 from onnxcal.errors import NoFiniteOptimum, UsageError, UselessLogits, WorseThanChance
-from onnxcal.logits import LabelArray, Labels, Logits, all_finite, chunks
+from onnxcal.logits import LabelArray, Labels, Logits, all_finite, chunks, value_chunks
 
+SAFE_EXPONENT = 300
+"""Logits between 2^-300 and 2^300 are squared and summed without overflow or underflow."""
 SUBSAMPLE_ROWS = 4096
 """Above twice as many rows, a start is found on about this many evenly spaced ones."""
 
@@ -62,6 +64,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
     NoFiniteOptimum
         Every label is the arg max of its row: the likelihood grows as T → 0.
     """
+    logits, exponent = _rescaled(logits)
     ends = _ends(logits, labels)
     _check_finite_optimum(ends, logits)
     start = ends.first_guess
@@ -69,7 +72,17 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
         start = _start_from_subsample(logits, labels) or start
     root = _solve(logits, labels, start)
     temperature = 1.0 / root.beta
-    return Temperature(temperature, stderr=temperature**2 / math.sqrt(root.curvature))
+    stderr = temperature**2 / math.sqrt(root.curvature)
+    return Temperature(math.ldexp(temperature, exponent), stderr=math.ldexp(stderr, exponent))
+
+
+def _rescaled(logits: Logits) -> tuple[Logits, int]:
+    """Logits / 2^exponent, where their squares would leave the range of float64; T scales with them."""
+    largest = max(float(np.abs(z, where=np.isfinite(z), out=np.zeros(z.shape)).max()) for z in value_chunks(logits))
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) < SAFE_EXPONENT:
+        return logits, 0
+    return Logits(np.ldexp(logits.values.astype(np.float64), -exponent), logits.task), exponent
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
-from onnxcal.errors import OnnxcalError
+from onnxcal.errors import OnnxcalError, VerificationError
 from onnxcal.version import __version__
 
 COMMANDS = {
@@ -60,11 +64,19 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; every way out of it has an exit code of the contract."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ± or β shows a question mark
+    stdout = sys.stdout
     try:
         cli.main(prog_name="onnxcal", standalone_mode=False)
         sys.stdout.flush()
     except OnnxcalError as error:
-        _fail(str(error), error.exit_code)
+        details = error.details if isinstance(error, VerificationError) and _verbose() else ()
+        _fail("\n".join((str(error), *(f"  {line}" for line in details))), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "onnxcal"
         _fail(f"{error.format_message().rstrip('.')}\n  hint: {where} --help lists what can be passed", 2)
@@ -72,16 +84,25 @@ def main() -> NoReturn:
         _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; nothing was written", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # nobody reads any more
-        sys.exit(0)
+    except SystemExit as error:
+        if sys.stdout is not stdout:  # click has put it away: a pipe that nobody reads any more
+            sys.exit(0)
+        raise error
     except MemoryError:
         _fail(
             "there is not enough memory\n  hint: pass a smaller --batch-size, or .npy data, which is not loaded whole",
             2,
         )
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  nobody reads any more
+            sys.exit(0)
+        if _verbose():
+            raise
+        _silence(sys.stdout)
+        _fail(f"{error.strerror or error}\n  hint: check the disk, the terminal and the files that were passed", 2)
     except Exception as error:
-        if "-v" in sys.argv or "--verbose" in sys.argv:
+        if _verbose():
             raise
         _fail(
             f"internal error: {type(error).__name__}: {error}\n"
@@ -89,6 +110,16 @@ def main() -> NoReturn:
             2,
         )
     sys.exit(0)
+
+
+def _verbose() -> bool:
+    return "-v" in sys.argv or "--verbose" in sys.argv
+
+
+def _silence(stream: TextIO) -> None:
+    """Keep the interpreter from failing once more on what it could not write."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -25,23 +25,15 @@ from onnxcal.cli import options
 @click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the holdout split.")
 @options.shown_options()
-def command(
-    model: Path, save_calibration: Path | None, as_json: bool, quiet: bool, verbose: bool, force: bool, **kwargs: Any
-) -> None:
+def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     """Fit a temperature on MODEL's own logits, patch it in, and verify the result.
 
     The temperature is judged on a held-out half of the data; the one that is written is then fitted on all of it.
     """
-    from onnxcal.atomic import check_writable
     from onnxcal.cli.show import progress_bar, show
     from onnxcal.pipeline import calibrate
     from onnxcal.report import terminal
-    from onnxcal.report.calibration import write_calibration
 
-    if save_calibration is not None:
-        check_writable(save_calibration, force=force)
     with progress_bar(quiet=quiet) as progress:
-        result = calibrate(model, force=force, progress=progress, **kwargs)
-    if save_calibration is not None:
-        write_calibration(result.calibration, save_calibration, force=force)
+        result = calibrate(model, progress=progress, **kwargs)
     show(result, terminal.print_calibrated, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -21,6 +21,7 @@ def command(folder: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
 
     from onnxcal.atomic import cannot_write, write_file
     from onnxcal.cli.show import progress_bar, show
+    from onnxcal.errors import UsageError
     from onnxcal.pipeline import calibrate
     from onnxcal.report import terminal
 
@@ -30,6 +31,8 @@ def command(folder: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
         raise cannot_write(folder, error) from None
     for name in ("digits.onnx", "digits.npz"):
         content = files("onnxcal").joinpath("demo_data").joinpath(name).read_bytes()
+        if (folder / name).exists() and (folder / name).read_bytes() != content:
+            raise UsageError(f"'{folder / name}' exists and is not the demo's", hint="pass another DIR")
         write_file(folder / name, lambda file, content=content: file.write(content), force=True)  # type: ignore[misc]
     with progress_bar(quiet=quiet) as progress:
         result = calibrate(folder / "digits.onnx", folder / "digits.npz", force=True, progress=progress)

@@ -36,7 +36,7 @@ def command(
 
     Scores are measured on the samples that are fitted on, unless --eval-data is given.
     """
-    from onnxcal.atomic import check_writable
+    from onnxcal.atomic import check_apart, check_writable
     from onnxcal.calibrators import fit
     from onnxcal.cli.show import show
     from onnxcal.data.npz import read_logits
@@ -45,6 +45,7 @@ def command(
     from onnxcal.results import FitResult
 
     if output is not None:
+        check_apart([output], [logits, eval_data])
         check_writable(output, force=force)
     values, labels, known_task = read_logits(logits)
     apart = None if eval_data is None else read_logits(eval_data)[:2]

@@ -14,7 +14,9 @@ class ArraySource:
     """One batch with all samples in it, cut as it is read."""
 
     name: str
+    """How messages call it."""
     everything: Batch
+    """All samples; perhaps memory-mapped."""
 
     def __post_init__(self) -> None:
         if self.everything.size == 0:

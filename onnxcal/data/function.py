@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,10 +26,11 @@ def open_function(spec: str) -> IterableSource:
     """
     where, _, attribute = spec.rpartition(":")
     try:
-        module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"cannot import '{where}' for --data {spec}: {type(error).__name__}: {error}",
             hint="run it with python on its own first",
@@ -56,6 +58,9 @@ def _load_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"onnxcal_data_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise DataError(f"cannot import '{path}'", hint="the file before the colon must be a Python file")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:  # as `python file.py` does
+        sys.path.insert(0, folder)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any
+from contextlib import redirect_stdout
+from typing import Any
 
 from onnxcal.data.batch import Batch, make_batch
 from onnxcal.errors import DataError, OnnxcalError
@@ -33,10 +36,11 @@ class IterableSource:
 
     def _call(self, step: Callable[[], Any]) -> Any:
         try:
-            return step()
+            with redirect_stdout(sys.stderr):  # stdout is for results: a loader that prints must not spoil --json
+                return step()
         except OnnxcalError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{self.name} raised {type(error).__name__}: {error}",
                 hint="run it on its own: it must yield (inputs, labels) batches",
@@ -46,30 +50,42 @@ class IterableSource:
 class ReplayedSource:
     """An iterator that can be read only once: its batches are kept in a temporary file for the next reading."""
 
-    def __init__(self, name: str, iterator: Iterator[Any]) -> None:
+    def __init__(self, name: str, iterator: Iterator[Any], n_samples: int | None = None) -> None:
         self.name = name
-        self.n_samples: int | None = None
-        self._once = IterableSource(name, lambda: iterator)
-        self._kept: IO[bytes] | None = None
-        self._count = 0
+        self.n_samples = n_samples
+        self._rest = IterableSource(name, lambda: iterator).batches(1 << 62)
+        self._kept = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  closed when the source goes
+        self._starts: list[int] = []
+        self._error: OnnxcalError | None = None
+        weakref.finalize(self, self._kept.close)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """The first time, what the iterator yields; from then on, what was kept."""
-        if self._kept is None:
-            self._kept = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  kept until the source goes
-            for batch in self._once.batches(1 << 62):
-                pickle.dump(batch, self._kept, protocol=5)  # our own file, without a name
-                self._count += 1
-                yield from _cut(batch, size)
-            return
-        self._kept.seek(0)
-        for _ in range(self._count):
-            yield from _cut(pickle.load(self._kept), size)
+        """What was kept of an earlier reading, then what the iterator still yields."""
+        for number in range(1 << 62):
+            batch = self._again(number) if number < len(self._starts) else self._next()
+            if batch is None:
+                return
+            for start in range(0, batch.size, size):
+                yield batch.slice(start, start + size)
 
+    def _again(self, number: int) -> Batch:
+        self._kept.seek(self._starts[number])
+        batch: Batch = pickle.load(self._kept)  # our own file, without a name
+        return batch
 
-def _cut(batch: Batch, size: int) -> Iterator[Batch]:
-    for start in range(0, batch.size, size):
-        yield batch.slice(start, start + size)
+    def _next(self) -> Batch | None:
+        if self._error is not None:
+            raise self._error
+        try:
+            batch = next(self._rest, None)
+        except OnnxcalError as error:
+            self._error = error
+            raise
+        if batch is None:
+            return None
+        self._starts.append(self._kept.seek(0, 2))
+        pickle.dump(batch, self._kept, protocol=5)
+        return self._again(len(self._starts) - 1)  # a copy: the iterator may use its arrays again
 
 
 def _batch_of(item: Any, where: str) -> Batch:

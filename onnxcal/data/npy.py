@@ -32,11 +32,20 @@ def read_npy(path: Path) -> AnyArray:
         The file cannot be read or holds pickled objects.
     """
     try:
+        with open(path, "rb") as file:
+            head = file.read(6)
+        if head[:4] == b"PK\x03\x04":
+            raise DataError(f"'{path}' is an .npz archive, not a single array", hint="rename it to .npz")
+        if head != b"\x93NUMPY":
+            raise DataError(
+                f"'{path}' is not a readable NumPy file: no .npy array, or empty (pickled data is not read)",
+                hint="write a plain array again: np.save(path, x)",
+            )
         array: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged header fails in tokenize, ast or numpy, each in its own way
         raise unreadable(path, error) from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"'{path}' is an .npz archive, not a single array", hint="rename it to .npz")
     return array
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -55,11 +55,21 @@ def read_npz(path: Path) -> dict[str, AnyArray]:
         The file cannot be read or holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
+        with open(path, "rb") as file:
+            if file.read(4) == b"\x93NUM":
                 raise DataError(f"'{path}' is a single array, not an .npz archive", hint="rename it to .npy")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, BadZipFile, ValueError, EOFError, KeyError) as error:
+            file.seek(0)
+            if not is_zipfile(file):
+                raise DataError(
+                    f"'{path}' is not a readable NumPy file: no .npz archive, or cut off (pickled data is not read)",
+                    hint="write plain arrays again: np.savez(path, input=x, labels=y)",
+                )
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive fails in zipfile, zlib, tokenize or numpy, each in its own way
         raise unreadable(path, error) from None
 
 
@@ -75,7 +85,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
     """What to say when numpy cannot load a file."""
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"cannot read '{path}': {error.strerror}", hint="check the path")
-    if "pickle" in str(error):
+    if "pickle" in str(error) or "Python objects" in str(error):
         return DataError(
             f"'{path}' holds pickled Python objects, which are never loaded",
             hint="save plain arrays of numbers: np.savez(path, input=x, labels=y)",

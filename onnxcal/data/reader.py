@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from onnxcal.data.batch import AnyArray, make_batch
-from onnxcal.data.iterables import IterableSource
+from onnxcal.data.iterables import IterableSource, ReplayedSource
 from onnxcal.errors import DataError
 
 
@@ -15,17 +15,16 @@ def is_reader(data: Any) -> bool:
     return callable(getattr(data, "get_next", None))
 
 
-def open_reader(reader: Any, labels: AnyArray | None) -> IterableSource:
+def open_reader(reader: Any, labels: AnyArray | None) -> IterableSource | ReplayedSource:
     """The reader's dicts of inputs, with `labels` counted off in the same order.
 
     Raises
     ------
     DataError
-        While reading: the reader cannot be rewound, or there are more or fewer samples than labels.
+        While reading: there are more or fewer samples than labels.
     """
 
     def pairs() -> Iterator[tuple[Any, Any]]:
-        _rewind(reader)
         start = 0
         while (inputs := reader.get_next()) is not None:
             size = make_batch(inputs, None, "the data reader's batch").size
@@ -42,18 +41,23 @@ def open_reader(reader: Any, labels: AnyArray | None) -> IterableSource:
                 hint="pass one label a sample, in the reader's order",
             )
 
-    return IterableSource("the data reader", pairs, None if labels is None else len(labels))
+    def rewound() -> Iterator[tuple[Any, Any]]:
+        _rewind(reader)
+        return pairs()
+
+    n_samples = None if labels is None else len(labels)
+    if _rewind(reader):
+        return IterableSource("the data reader", rewound, n_samples)
+    return ReplayedSource("the data reader", pairs(), n_samples)
 
 
-def _rewind(reader: Any) -> None:
+def _rewind(reader: Any) -> bool:
+    """Back to the first batch; False where the reader cannot."""
     rewind = getattr(reader, "rewind", None)
-    if callable(rewind):
-        try:
-            rewind()
-        except NotImplementedError:  # the base class has the method but no body
-            pass
-        else:
-            return
-    if getattr(reader, "_onnxcal_read", False):
-        raise DataError("the data reader can be read only once", hint="give it a rewind() method")
-    reader._onnxcal_read = True
+    if not callable(rewind):
+        return False
+    try:
+        rewind()
+    except NotImplementedError:  # the base class has the method but no body
+        return False
+    return True

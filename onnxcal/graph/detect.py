@@ -128,6 +128,8 @@ def _ending(view: GraphView, output: str) -> Ending:
         if not moves_values(node):
             if not node.input or not node.input[0]:
                 raise Unclear(f"ends in {node.op_type}, which reads nothing", "the graph is broken: export it again")
+            if not all(isinstance(name, str) for name in (output, *node.input, *node.output)):
+                raise Unclear("has tensors whose names are not UTF-8", "export it again")  # protobuf hands out bytes
             return Ending(output, index, node)
         tensor = node.input[0]
     raise Unclear("is computed in a circle", "the graph is broken: export it again")

@@ -60,6 +60,7 @@ class GraphEdit:
     """What changes in the main graph: one `FieldEdit` by field number."""
 
     fields: Mapping[int, FieldEdit]
+    """By field number of GraphProto."""
 
     def pieces(self, model: ModelFile, *, lengths: Sequence[int] | None = None) -> list[Piece]:
         """The edited file as new bytes and ranges of the old one.

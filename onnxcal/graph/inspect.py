@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.detect import candidates, classifiers
@@ -80,7 +80,10 @@ def inspect(model: ModelLike) -> Inspection:
     heads = classifiers(found)
     warnings = [f"output '{c.output}' {c.reason}" for c in found if c.head is None]
     calibrations = tuple(
-        Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
+        replace(
+            Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}"),
+            output=entry.output_name or entry.head["output"],
+        )
         for entry in calibrated_heads(file)
     )
     return Inspection(

@@ -9,8 +9,10 @@ from typing import Any
 
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
+from onnxcal.graph.head import ACTIVATIONS
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.skeleton import MODEL_METADATA
+from onnxcal.logits import TASKS
 
 CALIBRATION_KEY = "onnxcal.calibration"
 UNDO_KEY = "onnxcal.undo"
@@ -80,12 +82,7 @@ def calibrated_heads(model: ModelFile) -> tuple[CalibratedHead, ...]:
     if document is None:
         return ()
     try:
-        return tuple(
-            CalibratedHead(
-                dict(entry["head"]), dict(entry["calibration"]), entry["output_name"], bool(entry["keep_logits"])
-            )
-            for entry in document["heads"]
-        )
+        return tuple(_calibrated_head(entry) for entry in document["heads"])
     except (KeyError, TypeError, ValueError):
         raise _damaged(model, CALIBRATION_KEY) from None
 
@@ -131,6 +128,23 @@ def _entry(model: ModelFile, key: str) -> dict[str, Any] | None:
             hint="use that version, or start from the model it was made from",
         )
     return document
+
+
+def _calibrated_head(entry: Mapping[str, Any]) -> CalibratedHead:
+    """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+    head, calibration, name = entry["head"], entry["calibration"], entry["output_name"]
+    typed = (
+        isinstance(head["output"], str)
+        and head["task"] in TASKS
+        and head["activation"] in ACTIVATIONS
+        and type(head["axis"]) is int
+        and type(calibration["temperature"]) in (int, float)
+        and (name is None or isinstance(name, str))
+        and type(entry["keep_logits"]) is bool
+    )
+    if not typed:
+        raise TypeError("a value has another type")
+    return CalibratedHead(dict(head), dict(calibration), name, entry["keep_logits"])
 
 
 def _damaged(model: ModelFile, key: str) -> ModelError:

@@ -60,9 +60,6 @@ class ModelFile:
         if not self.graphs or not self.skeleton.graph.node:
             _refuse_other_formats(name, buffer)
             raise ModelError(f"{name} holds no ONNX graph", hint="pass an .onnx file of a whole model")
-        for node in self.skeleton.graph.node:  # protobuf hands out bytes where a string is not UTF-8
-            if not all(isinstance(name, str) for name in (node.name, *node.input, *node.output)):
-                raise ModelError(f"{self.name} has names that are not UTF-8", hint="export it again")
 
     @property
     def graph(self) -> onnx.GraphProto:

@@ -55,7 +55,9 @@ class Rename:
     side: Literal["input", "output"]
     """Whether the node reads the tensor (subgraphs included) or makes it."""
     old: str
+    """The tensor's name until now."""
     new: str
+    """Its name from now on."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Insertion:
     """One new node, to stand before the node that is at `before` in the unpatched model."""
 
     before: int
+    """Position of the node that it stands before."""
     node: onnx.NodeProto
+    """The node."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,15 @@ class PatchPlan:
     """Everything that a patch changes in the main graph; positions are those of the unpatched model."""
 
     insertions: tuple[Insertion, ...]
+    """New nodes; those before one place stand in this order."""
     renames: tuple[Rename, ...]
+    """To be made in this order."""
     initializers: tuple[onnx.TensorProto, ...]
+    """New ones: the temperatures."""
     value_infos: tuple[onnx.ValueInfoProto, ...]
+    """Types of inserted tensors."""
     new_outputs: tuple[onnx.ValueInfoProto, ...]
+    """Outputs to add, behind those there are."""
     renamed_outputs: tuple[tuple[int, str], ...]
     """Position in `graph.output`, and the new name."""
 
@@ -145,6 +154,8 @@ class _Draft:
         if patch.output_name == patch.head.output:
             patch = replace(patch, output_name=None)
         if patch.output_name is not None:
+            if not patch.output_name:
+                raise ModelError("the --output-name is empty", hint="pass a name, or leave it out to keep the old one")
             if patch.output_name in self.taken:
                 raise ModelError(
                     f"the name '{patch.output_name}' is taken in {self.view.model.name}",

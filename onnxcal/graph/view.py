@@ -171,7 +171,7 @@ def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:
         if dim.HasField("dim_value") and dim.dim_value >= 0:
             sizes.append(dim.dim_value)
         else:
-            sizes.append(dim.dim_param or None)
+            sizes.append(dim.dim_param or None if isinstance(dim.dim_param, str) else None)
     return TensorType(proto.elem_type, tuple(sizes))
 
 

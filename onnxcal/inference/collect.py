@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 from typing import IO, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.data import Source, open_source
-from onnxcal.errors import DataError
+from onnxcal.errors import DataError, UsageError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import input_names
@@ -45,6 +46,11 @@ class RunOptions:
     threads: int | None = None
     """Intra-op threads, default all cores."""
 
+    def __post_init__(self) -> None:
+        for name, value, limit in (("batch_size", self.batch_size, 1 << 31), ("threads", self.threads, 1024)):
+            if value is not None and not 1 <= value <= limit:
+                raise UsageError(f"{name} {value} is not between 1 and {limit:,}", hint="leave it out for the default")
+
 
 @dataclass(frozen=True)
 class CollectedLogits:
@@ -57,7 +63,7 @@ class CollectedLogits:
     head: Head
     """Where they were taken from."""
     sample: NDArray[np.int64] | None = field(repr=False)
-    """(N,): which sample of the data each row belongs to; None if that is the row itself."""
+    """(N,): which sample of the data each row belongs to; None if there is one row a sample and none was dropped."""
     data_sha256: str
     """Digest of the inputs and labels."""
     warnings: tuple[str, ...] = ()
@@ -213,15 +219,37 @@ def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
 
 def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     """The same items; the next one is made in another thread while the current one is used."""
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="onnxcal-data") as pool:
-        pending = pool.submit(next, items, end)
+    made: SimpleQueue[tuple[Item | None, BaseException | None]] = SimpleQueue()
+    wanted = Semaphore(1)
+    stopped = False
+
+    def work() -> None:
         while True:
-            item = pending.result()
-            if item is end:
+            wanted.acquire()
+            if stopped:
                 return
-            pending = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]  # the sentinel has just been ruled out
+            try:
+                made.put((next(items), None))
+            except BaseException as error:  # StopIteration too: it ends the other side
+                made.put((None, error))
+                return
+
+    # A daemon: when the user interrupts, nobody waits for a loader that hangs.
+    thread = Thread(target=work, name="onnxcal-data", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            wanted.release()
+            yield item  # type: ignore[misc]  # None only beside an error
+    finally:
+        stopped = True
+        wanted.release()
+        thread.join(timeout=1.0)
 
 
 class _Spool:
@@ -229,28 +257,31 @@ class _Spool:
 
     def __init__(self) -> None:
         self._rows: list[FloatArray] = []
+        self._empty: FloatArray | None = None  # of the rows' shape and type
         self._bytes = 0
         self._file: IO[bytes] | None = None
 
     def append(self, rows: FloatArray) -> None:
         self._bytes += rows.nbytes
+        self._empty = rows[:0]
         if self._file is None and self._bytes > SPOOL_BYTES:
             self._file = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  the memory map keeps it
             for earlier in self._rows:
                 self._file.write(np.ascontiguousarray(earlier).data)
-            self._rows = [earlier[:0] for earlier in self._rows[:1]]
+            self._rows = []
         if self._file is None:
             self._rows.append(np.array(rows))  # a copy: what the session returned may be much larger than its rows
         else:
             self._file.write(np.ascontiguousarray(rows).data)
 
     def array(self) -> FloatArray:
-        first = self._rows[0]
-        if self._file is None:
+        if self._file is None or self._empty is None:
             return np.concatenate(self._rows)
         self._file.flush()
-        row_bytes = int(np.prod(first.shape[1:])) * first.dtype.itemsize
-        return np.memmap(self._file, first.dtype, "r", shape=(self._bytes // row_bytes, *first.shape[1:]))
+        shape, dtype = self._empty.shape[1:], self._empty.dtype
+        row_bytes = int(np.prod(shape)) * dtype.itemsize
+        with self._file:  # the map outlives it
+            return np.memmap(self._file, dtype, "r", shape=(self._bytes // row_bytes, *shape))
 
 
 class _Digests:
@@ -263,7 +294,11 @@ class _Digests:
         for name, array in {**feed.arrays, "": feed.labels}.items():
             digest = self._by_name.setdefault(name, hashlib.sha256())
             part = np.ascontiguousarray(array[: feed.size])  # type: ignore[index]  # labels were checked to be there
-            digest.update(part.tobytes() if part.dtype == object else part.view(np.uint8).data)
+            if part.dtype == object:  # strings; a length before each keeps ("ab", "c") from being ("a", "bc")
+                texts = [str(item).encode() for item in part.reshape(-1)]
+                digest.update(b"".join(len(text).to_bytes(8, "little") + text for text in texts))
+            else:
+                digest.update(part.view(np.uint8).data)
 
     def hexdigest(self) -> str:
         whole = hashlib.sha256()

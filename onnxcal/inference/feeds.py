@@ -141,7 +141,10 @@ def _is_safe(array: NDArray[Any], wanted: np.dtype[Any]) -> bool:
         return wanted.kind == "f"
     if wanted.kind == "b":
         return bool(((array == 0) | (array == 1)).all())
-    return np.can_cast(array.dtype, wanted) or (array.size > 0 and bool((array.astype(wanted) == array).all()))
+    if np.can_cast(array.dtype, wanted):
+        return True
+    with np.errstate(all="ignore"):
+        return array.size > 0 and bool((array.astype(wanted) == array).all())
 
 
 def _check_shape(what: str, shape: tuple[int, ...], wanted: tuple[int | None, ...], fixed_size: int | None) -> None:

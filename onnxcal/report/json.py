@@ -22,7 +22,7 @@ def as_document(result: Any) -> dict[str, Any]:
 
 def as_text(document: Mapping[str, Any]) -> str:
     """The document as one line of text for `--json`."""
-    return json.dumps(document, allow_nan=False, ensure_ascii=False)
+    return json.dumps(document, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

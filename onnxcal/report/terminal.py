@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import textwrap
@@ -184,7 +185,7 @@ def _print_metrics(metrics: Metrics) -> None:
     note = {
         "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
         "eval": "",
-        "fit": "Measured on the same samples as T was fitted on: expect slightly less on new ones.",
+        "fit": "Measured on the samples that T was fitted on: expect a little less on others.",
     }[metrics.split]
     _console().print(Text(f"   {note}\n", style="dim"), soft_wrap=True)
 
@@ -248,6 +249,14 @@ def _path(path: str | None) -> str:
     return "the model in memory" if path is None else shlex.quote(path)
 
 
+class _PipeConsole(Console):
+    """A console that leaves a pipe which nobody reads any more to `cli.main`; rich's own exits with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what happened."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def _console() -> Console:
     """Standard output as it is now; 80 columns where it is no terminal."""
-    return Console(highlight=False, emoji=False, markup=False)
+    return _PipeConsole(highlight=False, emoji=False, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,35 @@ LOGIT_ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-23,
 place; and half-precision logits are themselves rounded, or not, as the runtime fuses the casts."""
 
 
+@dataclass(frozen=True)
+class _Worst:
+    """The value that is furthest from the reference, less what rounding explains."""
+
+    error: float = 0.0
+    rounding: float = 0.0
+    place: str = ""
+
+    def or_worse(
+        self,
+        error: NDArray[np.float64],
+        rounding: NDArray[np.float64],
+        got: NDArray[Any],
+        expected: NDArray[np.float64],
+        first: int,
+    ) -> _Worst:
+        """This one, or the worst of a batch whose samples begin at `first`."""
+        if error.size == 0:
+            return self
+        rounding = np.broadcast_to(rounding, error.shape)
+        excess = error - rounding
+        at = np.unravel_index(int(excess.argmax()), excess.shape)
+        if excess[at] <= self.error - self.rounding and self.place:
+            return self
+        position = ", ".join(str(int(i)) for i in at)
+        place = f"at [{position}] of the batch from sample {first}: {got[at]:.9g}, not {expected[at]:.9g}"
+        return _Worst(float(error[at]), float(rounding[at]), place)
+
+
 class HeadComparison:
     """One head's output against the reference: running totals over batches."""
 
@@ -42,9 +72,9 @@ class HeadComparison:
             )
         self.temperature = float(entry.calibration["temperature"])
         self.moves = transpositions(GraphView(original), self.head)
-        self.max_abs_error, self.max_error = 0.0, 0.0
-        self.worst = "nowhere"
-        self.limit = TOLERANCE[self.head.dtype]
+        self.tolerance = TOLERANCE[self.head.dtype]
+        self.max_abs_error = 0.0
+        self.worst = _Worst()
         self.argmax_changed = self.argmax_wrong = 0
 
     @property
@@ -59,67 +89,84 @@ class HeadComparison:
         got = in_logits_layout(output, logits.shape, self.moves, tensors)
         logits, expected, got = (whole_samples(array, feed, self.head) for array in (logits, expected, got))
         if output.dtype.name in TOLERANCE:
-            self.limit = max(self.limit, TOLERANCE[output.dtype.name])
-        finite = np.abs(logits[np.isfinite(logits)].astype(np.float64))
-        if finite.size:
-            # |∂p/∂z| ≤ 1/4 and two logits count, |∂ log p/∂z| ≤ 1 and two count
-            slope = 2.0 if self.head.activation == "log_softmax" else 0.5
-            rounding = slope * LOGIT_ROUNDING[self.head.dtype] * float(finite.max()) / self.temperature
-            self.limit = max(self.limit, rounding)
-        difference = np.where(got == expected, 0.0, np.abs(got - expected))
-        difference = np.where(np.isnan(difference), np.inf, difference)
-        relative = difference
+            self.tolerance = max(self.tolerance, TOLERANCE[output.dtype.name])
+        with np.errstate(invalid="ignore"):  # -inf - -inf, where the two are equal
+            error = np.where(got == expected, 0.0, np.abs(got - expected))
+        error = np.where(np.isnan(error), np.inf, error)
+        self.max_abs_error = max(self.max_abs_error, float(error.max(initial=0.0)))
+        rounding = self._rounding(logits, expected)
         if self.head.activation == "log_softmax":
-            relative = difference / np.maximum(1.0, np.abs(np.where(np.isfinite(expected), expected, 1.0)))
-        if relative.size and relative.max() > self.max_error:
-            at = np.unravel_index(int(relative.argmax()), relative.shape)
-            position = ", ".join(str(int(i)) for i in at)
-            self.worst = f"at [{position}] of the batch from sample {first}: {got[at]:.9g}, not {expected[at]:.9g}"
-            self.max_error = float(relative.max())
-        self.max_abs_error = max(self.max_abs_error, float(difference.max(initial=0.0)))
-        self._count_flips(logits, expected, got)
+            scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected), expected, 1.0)))
+            error, rounding = error / scale, rounding / scale
+        self.worst = self.worst.or_worse(error, rounding, got, expected, first)
+        self._count_flips(logits, expected, got, rounding)
 
     def checks(self) -> tuple[Check, Check]:
         """The finding on the values, and on the predicted classes."""
         kind = "log-probabilities" if self.head.activation == "log_softmax" else "probabilities"
-        passed = self.max_error <= self.limit
-        detail = f"largest error {self.max_error:.2g} (limit {self.limit:.2g})"
-        if self.max_error > 0:
-            detail += f", {self.worst}; minimum required tolerance {self.max_error:.3g}"
+        worst = self.worst
+        limit = self.tolerance + worst.rounding
+        detail = f"largest error {worst.error:.2g} (limit {limit:.2g})"
+        if worst.error > 0:
+            needed = max(worst.error - worst.rounding, 0.0)
+            detail += f", {worst.place}; minimum required tolerance {needed:.3g}"
         flips = f"{self.argmax_changed} changed" + (" by rounding alone" if self.argmax_changed else "")
         if self.argmax_wrong:
             flips = f"{self.argmax_changed} changed, {self.argmax_wrong} of them by more than rounding"
         return (
-            Check(f"{kind} of '{self.output}'", passed, self.max_error, self.limit, detail),
+            Check(f"{kind} of '{self.output}'", worst.error <= limit, worst.error, limit, detail),
             Check(f"arg max of '{self.output}'", self.argmax_wrong == 0, float(self.argmax_wrong), 0.0, flips),
         )
 
     def notes(self) -> tuple[str, ...]:
         """Where half precision cannot do what is promised of it."""
-        promised = TOLERANCE[self.head.dtype]
-        if self.head.dtype not in ("float16", "bfloat16") or not promised < self.max_error <= self.limit:
+        limit = self.tolerance + self.worst.rounding
+        if self.head.dtype not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= limit:
             return ()
         return (
             f"the {self.head.dtype} logits of '{self.head.output}' are too large for their precision: probabilities "
-            f"are within {self.max_error:.2g} of the reference, not {promised:g}",
+            f"are within {self.worst.error:.2g} of the reference, not {self.tolerance:g}",
         )
 
-    def _count_flips(self, logits: NDArray[Any], expected: NDArray[np.float64], got: NDArray[Any]) -> None:
+    def _rounding(self, logits: NDArray[Any], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far each value may be off because z / T itself is rounded.
+
+        With every logit of a row off by at most δ, log p_k moves by at most min(2δ, (1 − p_k)(e^2δ − 1)), and p_k by
+        at most p_k (1 − p_k)(e^2δ − 1): nothing where the softmax is saturated, however large the logits are.
+        """
+        size = np.abs(np.where(np.isfinite(logits), logits, 0.0).astype(np.float64)) / self.temperature
+        if self.head.task == "multiclass":
+            axes = tuple(range(self.head.axis, size.ndim)) if self.head.flatten else (self.head.axis,)
+            size = size.max(axis=axes, keepdims=True)
+        twice = 2 * LOGIT_ROUNDING[self.head.dtype] * size
+        growth = np.expm1(np.minimum(twice, 50.0))
+        if self.head.activation == "log_softmax":
+            return np.asarray(np.minimum(twice, -np.expm1(expected) * growth))
+        return np.asarray(expected * (1 - expected) * growth)
+
+    def _count_flips(
+        self,
+        logits: NDArray[Any],
+        expected: NDArray[np.float64],
+        got: NDArray[Any],
+        rounding: NDArray[np.float64],
+    ) -> None:
         """Predictions that differ from those of the raw logits; a tie within the tolerance is no error."""
         if self.head.task != "multiclass":
             flipped = (logits > 0) != (got > 0.5)
-            self.argmax_wrong += int((flipped & (np.abs(expected - 0.5) > self.limit)).sum())
+            self.argmax_wrong += int((flipped & (np.abs(expected - 0.5) > self.tolerance + rounding)).sum())
             self.argmax_changed += int(flipped.sum())
             return
         rows = [
-            logit_rows(np.asarray(a, np.float64), "multiclass", self.head.axis, flatten=self.head.flatten)
-            for a in (logits, expected, got)
+            logit_rows(np.asarray(array, np.float64), "multiclass", self.head.axis, flatten=self.head.flatten)
+            for array in (logits, expected, got, np.broadcast_to(rounding, expected.shape))
         ]
         before, after = rows[0].argmax(axis=1), rows[2].argmax(axis=1)
         index = np.arange(len(before))
         gap = rows[1][index, before] - rows[1][index, after]
         scale = np.maximum(1.0, np.abs(rows[1][index, before]))
-        self.argmax_wrong += int((gap > 2 * self.limit * scale).sum())
+        allowed = scale * (2 * self.tolerance + rows[3][index, before] + rows[3][index, after])
+        self.argmax_wrong += int((gap > allowed).sum())
         self.argmax_changed += int((before != after).sum())
 
 

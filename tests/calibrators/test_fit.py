@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import onnxcal
+import onnxcal.rows
 from onnxcal.calibrators import fit
 from onnxcal.errors import DataError, UsageError
 from onnxcal.metrics import score
@@ -102,7 +103,7 @@ def test_the_minimum_cannot_be_worse_on_its_own_samples():
 def test_scores_are_those_of_the_fitted_temperature():
     z, y = problem()
     calibration = fit(z, y)
-    logits, labels = onnxcal.logits.labelled(z, y)
+    logits, labels = onnxcal.rows.labelled(z, y)
     assert calibration.metrics.before == score(logits, labels)
     assert calibration.metrics.after == score(logits, labels, calibration.temperature)
 

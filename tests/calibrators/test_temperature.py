@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from onnxcal.calibrators import Divide, Temperature, fit, fit_temperature
 from onnxcal.errors import NoFiniteOptimum, OnnxcalError, UsageError, UselessLogits, WorseThanChance
-from onnxcal.logits import labelled
+from onnxcal.rows import labelled
 from tests.reference import published as sets
 from tests.reference.likelihood import best_temperature, exact_ends, one_hot, pairs, slope_in_decimals
 from tests.reference.others import sklearn_temperature, torch_standard_error, torch_temperature
@@ -109,7 +109,7 @@ def test_scaled_binary_logits_scale_the_temperature(c):
 
 
 @pytest.mark.parametrize("c", [2.0**-400, 2.0**-60, 2.0**60, 2.0**400])
-def test_any_scale_that_float64_holds_can_be_fitted(c):
+def test_far_larger_and_smaller_logits_than_float32_holds_can_be_fitted(c):
     z, y = grid_problem()
     assert temperature_of(c * z, y) == pytest.approx(c * temperature_of(z, y), rel=EXACT)
 
@@ -395,6 +395,14 @@ def test_one_narrow_mistake_among_wide_margins_is_an_optimum(margin):
     assert_exact(temperature_of(z, y), z, one_hot(y, 2))
 
 
+@pytest.mark.parametrize("information", [2.0**-5, 2.0**-20])
+def test_a_little_information_is_an_optimum(information):
+    z, y = np.array([[1.0, 0.0], [1.0, 0.0], [information, 0.0]]), np.array([0, 1, 0])
+    t = temperature_of(z, y)
+    assert t > 1 / information
+    assert_exact(t, z, one_hot(y, 2))
+
+
 # Anything at all
 
 GRID = st.integers(-320, 320).map(lambda i: i / 16)
@@ -471,3 +479,13 @@ def test_a_temperature_is_positive_and_finite(value):
 
 def test_a_temperature_divides():
     assert Temperature(1.7, stderr=0.1).steps() == (Divide(1.7),)
+
+
+@pytest.mark.parametrize("exponent", [-700, -400, 400, 600])
+def test_logits_at_the_ends_of_float64_scale_their_temperature(exponent):
+    """Their squares are beyond float64; dividing by a power of two changes no bit of the optimum."""
+    rng = np.random.default_rng(3)
+    z, y = rng.normal(size=(200, 4)), rng.integers(0, 4, 200)
+    y[:150] = z[:150].argmax(axis=1)
+    plain = fit(z, y)
+    assert fit(np.ldexp(z, exponent), y).temperature == pytest.approx(math.ldexp(plain.temperature, exponent))

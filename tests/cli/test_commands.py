@@ -212,7 +212,7 @@ def test_patch_says_that_it_was_not_run_and_names_the_command_that_would(cli: An
 )
 def test_every_kind_of_data_gives_the_same_temperature(data: list[str], cli: Any, work: Path) -> None:
     (work / "f.py").write_text(
-        "import numpy as np\ndef f():\n    d = np.load('d.npz')\n    yield d['x'], d['labels']\n"
+        "import numpy as np\ndef f():\n    with np.load('d.npz') as f: d = dict(f)\n    yield d['x'], d['labels']\n"
     )
     document = json.loads(cli("calibrate", "m.onnx", "--data", *data, "--json").stdout)
     assert document["calibration"]["temperature"] == onnxcal.calibrate(MODEL, (X, Y)).calibration.temperature
@@ -222,7 +222,7 @@ def test_a_data_function_that_prints_does_not_spoil_json(cli: Any, work: Path) -
     """`--json`: exactly one JSON object on stdout, nothing else there; a loader's chatter belongs on stderr."""
     (work / "chatty.py").write_text(
         "import numpy as np\nprint('importing')\n"
-        "def f():\n    print('loading')\n    d = np.load('d.npz')\n    yield d['x'], d['labels']\n"
+        "def f():\n    print('loading')\n    with np.load('d.npz') as f: d = dict(f)\n    yield d['x'], d['labels']\n"
     )
     result = cli("calibrate", "m.onnx", "--data", "chatty.py:f", "--json")
     assert result.exit_code == 0

@@ -26,8 +26,9 @@ def prepare(folder: Path) -> None:
     (folder / "quits.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "stops.py").write_text(
         "import sys\nimport numpy as np\n"
-        "def f():\n    d = np.load('d.npz')\n    yield d['x'][:50], d['labels'][:50]\n    sys.exit(0)\n"
-        "def g():\n    d = np.load('d.npz')\n    yield d['x'], d['labels']\n    raise MemoryError\n"
+        "def f():\n    with np.load('d.npz') as f: d = dict(f)\n"
+        "    yield d['x'][:50], d['labels'][:50]\n    sys.exit(0)\n"
+        "def g():\n    with np.load('d.npz') as f: d = dict(f)\n    yield d['x'], d['labels']\n    raise MemoryError\n"
     )
     np.savez(folder / "nolabels.npz", x=X)
     np.savez(folder / "short.npz", x=X, labels=Y[:-1])

@@ -20,7 +20,7 @@ from onnxcal import pipeline
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.modelfile import open_model
 from onnxcal.graph.tails import Hints
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 from tests.corpus.files import FILES
 from tests.corpus.form import Form
 from tests.corpus.forms import FORMS

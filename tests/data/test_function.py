@@ -118,6 +118,16 @@ def test_a_file_may_define_dataclasses(folder):
     assert next(iter(open_source("records_of_test.py:batches").batches(1000))).size == 2
 
 
+def test_what_a_loader_prints_does_not_go_to_stdout(folder, capsys):
+    (folder / "chatty_of_test.py").write_text(
+        "print('imported')\n\n\ndef batches():\n    print('called')\n    yield [[1.0]], [0]\n"
+    )
+    list(open_source("chatty_of_test.py:batches").batches(1000))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.split() == ["imported", "called"]
+
+
 # What is refused
 
 
@@ -158,6 +168,7 @@ def test_a_folder_with_a_file_name_is_refused(folder):
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
         ("def batches(:\n", "SyntaxError"),
         ("from dataclasses import nothing\n", "ImportError"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["", ".py"])

@@ -126,9 +126,14 @@ def test_pickled_objects_are_refused(files, name):
 
 
 def test_a_pickle_is_refused_without_being_run(files):
-    (files / "x.npy").write_bytes(pickle.dumps(np.ones(3)))
-    with refused(DataError, "x.npy", "Python objects", hint="plain arrays"):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(files / "sprung"), "w"))
+
+    (files / "x.npy").write_bytes(pickle.dumps(Trap()))
+    with refused(DataError, "x.npy", "pickled", hint="plain array"):
         open_source(files / "x.npy")
+    assert not (files / "sprung").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"x,y\n1,2\n", b"\x93NUMPY\x01\x00 not a header", None])

@@ -58,6 +58,13 @@ def test_the_first_of_the_names_wins_and_the_others_are_inputs(npz, first):
     assert sorted(batch.inputs) == sorted(names[1:])
 
 
+@pytest.mark.parametrize("name", ["y", "labels", "target"])
+def test_an_array_that_is_a_model_input_is_no_label_whatever_its_name(npz, name):
+    (batch,) = open_source(npz(**{name: X, "targets": Y}), inputs=[name]).batches(1000)
+    np.testing.assert_array_equal(batch.inputs[name], X)
+    np.testing.assert_array_equal(batch.labels, Y)
+
+
 def test_a_file_without_labels_has_none(npz):
     assert only_batch(npz(x=X)).labels is None
 

@@ -14,7 +14,7 @@ import onnxcal
 from onnxcal.errors import ModelError, OnnxcalError, UsageError
 from onnxcal.graph.external import external_files, external_locations
 from onnxcal.graph.modelfile import open_model
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 from tests.builders import classifier, softmax
 from tests.corpus.form import node
 

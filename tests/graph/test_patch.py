@@ -20,7 +20,7 @@ from onnxcal.graph.detect import find_head
 from onnxcal.graph.modelfile import open_model
 from onnxcal.graph.patch import check_structure
 from onnxcal.graph.plan import HeadPatch
-from onnxcal.verify import verify
+from onnxcal.verification import verify
 from tests.builders import classifier, save, softmax
 from tests.corpus.form import attempt, build, ints, node, value, weights
 from tests.corpus.test_forms import run

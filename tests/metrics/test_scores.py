@@ -14,8 +14,8 @@ from scipy.special import expit, softmax
 from sklearn import metrics as sk
 from torch.nn import functional
 
-from onnxcal.logits import labelled
 from onnxcal.metrics import Scores, score
+from onnxcal.rows import labelled
 from tests.reference import published as sets
 from tests.reference.scores import sigmoid_scores, softmax_scores
 

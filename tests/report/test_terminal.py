@@ -9,7 +9,7 @@ import pytest
 
 import onnxcal
 from onnxcal.report import terminal
-from onnxcal.verify import Check, RuntimeCheck, Verification, verify
+from onnxcal.verification import Check, RuntimeCheck, Verification, verify
 from tests import builders
 
 X, Y = builders.labelled_data(200)
@@ -58,7 +58,10 @@ def test_calibrate_shows_temperature_scores_and_verdict(capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"no_holdout": True}, "Measured on the same samples"), ({"eval_data": (X, Y)}, "evaluation set, 200 samples")],
+    [
+        ({"no_holdout": True}, "Measured on the samples that T was fitted on"),
+        ({"eval_data": (X, Y)}, "evaluation set, 200 samples"),
+    ],
 )
 def test_calibrate_says_what_was_measured_on(
     options: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]

@@ -28,8 +28,11 @@ class Hints:
     """What the user said; it overrides what is detected."""
 
     task: Task | None = None
+    """What a row means."""
     axis: int | None = None
+    """The class axis of the logits, also counted from the back."""
     activation: Activation | None = None
+    """What makes the output."""
 
 
 @dataclass(frozen=True)
