@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -87,12 +86,6 @@ def place(temporary: Path, target: Path) -> None:
     real = Path(os.path.realpath(target))
     os.chmod(temporary, _mode_for(real))
     os.replace(temporary, real)
-    with suppress(OSError):  # the file is in place; Windows, and some file systems, cannot sync a folder
-        folder = os.open(real.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def cannot_write(target: Path, error: OSError) -> UsageError:

@@ -12,7 +12,7 @@ import onnx
 
 from onnxcal.data import Source
 from onnxcal.errors import UsageError
-from onnxcal.graph.inspect import FileRecord
+from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.patch import Patch, check_structure, make_patch
 from onnxcal.graph.plan import HeadPatch
@@ -73,10 +73,11 @@ def write(original: ModelFile, patches: Patches, target: Target) -> Written:
     if target.path is None:
         return _in_memory(change, patches)
     with Draft(target.path, original, force=target.force) as draft:
-        digest = change.write(draft)
-        check_structure(open_model(draft.path), [head_patch for head_patch, _ in patches])
+        change.write(draft)
+        patched = open_model(draft.path)
+        check_structure(patched, [head_patch for head_patch, _ in patches])
         draft.commit()
-    return Written(FileRecord(str(target.path), digest))
+    return Written(FileRecord.of(patched, target.path))
 
 
 def write_verified(
@@ -96,13 +97,13 @@ def write_verified(
         verification.raise_if_failed()
         return written, verification, notes
     with Draft(target.path, original, force=target.force) as draft:
-        digest = change.write(draft)
+        change.write(draft)
         patched = open_model(draft.path)
         check_structure(patched, [head_patch for head_patch, _ in patches])
         verification, notes = verify_file(original, patched, source, options, progress)
         verification.raise_if_failed()
         draft.commit()
-    return Written(FileRecord(str(target.path), digest)), verification, notes
+    return Written(FileRecord.of(patched, target.path)), verification, notes
 
 
 def _in_memory(change: Patch, patches: Patches) -> Written:
@@ -110,4 +111,4 @@ def _in_memory(change: Patch, patches: Patches) -> Written:
     proto = onnx.ModelProto.FromString(data)
     patched = open_model(proto)
     check_structure(patched, [head_patch for head_patch, _ in patches])
-    return Written(FileRecord(None, patched.sha256), proto)
+    return Written(FileRecord.of(patched), proto)

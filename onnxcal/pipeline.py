@@ -14,8 +14,9 @@ from onnxcal.calibrators.holdout import halves
 from onnxcal.data import open_source
 from onnxcal.errors import FitError, GateError, UsageError
 from onnxcal.graph.detect import find_head
+from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import FileRecord, file_record, input_names
+from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, write_original
@@ -95,7 +96,6 @@ def calibrate(
         check_writable(Path(save_calibration), force=force)
     check_apart([target.path if not in_place else None, _path(save_calibration)], [file.path, data, labels, eval_data])
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
-    record = file_record(file)  # now: with --in-place it is another file later
     found = find_head(original, _unpatched_name(file, head), Hints(task, axis, activation))
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, inputs=input_names(file))
@@ -116,7 +116,7 @@ def calibrate(
     if save_calibration is not None:
         write_calibration(calibration, save_calibration, force=force)
     return CalibrateResult(
-        model=record,
+        model=FileRecord.of(file),
         output=written.record,
         head=collected.head,
         calibration=calibration,
@@ -178,15 +178,13 @@ def patch(
     found = find_head(original, wanted, Hints(task or known.task, axis, activation))
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
-    if file is not original:
-        _ = file.sha256  # now: with --in-place it is another file later; of an unpatched one, writing takes it
     verification, notes = None, tuple[str, ...]()
     if source is None:
         written = write(original, patches, target)
     else:
         written, verification, notes = write_verified(original, patches, target, source, options, progress)
     return PatchResult(
-        model=file_record(file),
+        model=FileRecord.of(file),
         output=written.record,
         head=found,
         calibration=known,
@@ -228,7 +226,7 @@ def evaluate(
         progress=progress,
     )
     scores = score(*collected.labelled)
-    return EvaluateResult(file_record(file), collected.head, scores, (*_about(found), *collected.warnings))
+    return EvaluateResult(FileRecord.of(file), collected.head, scores, (*_about(found), *collected.warnings))
 
 
 def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
@@ -245,7 +243,6 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
         The model is not patched, or its graph was changed since.
     """
     file = open_model(model)
-    record = file_record(file)  # now: `output` may be the same file
     with Draft(output, file, force=force) as draft:
         digest, identical = write_original(file, draft)
         draft.commit()
@@ -254,7 +251,7 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
         if identical
         else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
     )
-    return RevertResult(record, FileRecord(os.fspath(output), digest), identical, warnings)
+    return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
 
 
 def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int) -> Calibration:

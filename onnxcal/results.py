@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnxcal.calibrators import Calibration
+from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
-from onnxcal.graph.inspect import FileRecord
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.verification import Verification
 

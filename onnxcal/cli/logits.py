@@ -26,7 +26,7 @@ def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, 
 
     from onnxcal.atomic import check_apart, check_writable, write_file
     from onnxcal.cli.show import progress_bar, show
-    from onnxcal.graph.inspect import FileRecord
+    from onnxcal.graph.filerecord import FileRecord
     from onnxcal.inference import collect_logits
     from onnxcal.report import terminal
     from onnxcal.results import LogitsResult
@@ -40,6 +40,6 @@ def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, 
         lambda file: np.savez(file, logits=found.values, labels=found.labels, task=np.array(found.head.task)),
         force=force,
     )
-    record = FileRecord(str(output), hashlib.sha256(output.read_bytes()).hexdigest())
+    record = FileRecord(str(output), lambda: hashlib.sha256(output.read_bytes()).hexdigest())
     result = LogitsResult(record, found.head, found.n_samples, found.data_sha256, found.warnings)
     show(result, terminal.print_logits, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -8,21 +8,12 @@ from dataclasses import dataclass, field, replace
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.detect import candidates, classifiers
 from onnxcal.graph.external import external_locations
+from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import DTYPE_NAMES, GraphView
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A file, and what was in it."""
-
-    path: str | None
-    """As it was given; None for a model in memory."""
-    sha256: str
-    """Digest of the file, without external data."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ def inspect(model: ModelLike) -> Inspection:
         for entry in calibrated_heads(file)
     )
     return Inspection(
-        model=file_record(file),
+        model=FileRecord.of(file),
         heads=tuple(heads),
         calibration=calibrations[0] if calibrations else None,
         calibrations=calibrations,
@@ -98,11 +89,6 @@ def inspect(model: ModelLike) -> Inspection:
         warnings=tuple(warnings),
         nodes=len(file.graph.node),
     )
-
-
-def file_record(file: ModelFile) -> FileRecord:
-    """A model's path and digest."""
-    return FileRecord(None if file.path is None else str(file.path), file.sha256)
 
 
 def input_names(file: ModelFile) -> tuple[str, ...]:

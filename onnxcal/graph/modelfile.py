@@ -74,23 +74,19 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the file, without external data; read in pieces, not through the memory map."""
+        """Digest of the bytes that were opened, whatever stands at the path by now; without external data."""
         digest = hashlib.sha256()
         for piece in self.read(0, self.size):
             digest.update(piece)
         return digest.hexdigest()
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of `[start, stop)` in pieces of at most 2 MiB, without growing the process's mapped memory."""
-        if self.path is None:
-            for position in range(start, stop, _READ_BYTES):
-                yield self.buffer[position : min(position + _READ_BYTES, stop)]
-            return
-        with open(self.path, "rb") as file:
-            file.seek(start)
-            while start < stop and (piece := file.read(min(_READ_BYTES, stop - start))):
-                start += len(piece)
-                yield piece
+        """The bytes of `[start, stop)` in pieces of at most 2 MiB, without keeping what was read in mapped memory."""
+        for position in range(start, stop, _READ_BYTES):
+            yield self.buffer[position : min(position + _READ_BYTES, stop)]
+            if isinstance(self.buffer, mmap.mmap) and hasattr(self.buffer, "madvise"):
+                page = position - position % mmap.PAGESIZE
+                self.buffer.madvise(mmap.MADV_DONTNEED, page, min(_READ_BYTES, self.size - page))
 
     def to_bytes(self) -> bytes:
         """All bytes of the file, in memory."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
 from onnxcal.graph.plan import DIVIDE, HeadPatch, make_plan, role_of
 from onnxcal.graph.skeleton import MODEL_METADATA
 from onnxcal.graph.view import GraphView
-from onnxcal.graph.write import Draft, Piece, Trailer, join, write_hashed
+from onnxcal.graph.write import Draft, Piece, Trailer, join, write_taking_digest, write_with_digest
 from onnxcal.version import __version__
 
 _IN_MEMORY = 1 << 26
@@ -45,15 +43,9 @@ class Patch:
     trailer: Trailer
     """The last bytes, given the digest of the source."""
 
-    def write(self, draft: Draft) -> str:
-        """Write and finish a draft, and check what it now holds; returns the digest.
-
-        Raises
-        ------
-        ModelError
-            The file that came out does not read back as what was planned.
-        """
-        return write_hashed(draft, self.source, self.pieces, self.trailer)
+    def write(self, draft: Draft) -> None:
+        """Write and finish a draft."""
+        write_with_digest(draft, self.source, self.pieces, self.trailer)
 
     def to_bytes(self) -> bytes:
         """The patched model in memory."""
@@ -127,7 +119,7 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
 def unpatched(model: ModelFile) -> ModelFile:
     """The model without its patch: itself if it has none.
 
-    A large one is kept in a temporary file that goes with the process.
+    A large one is kept in a temporary file that goes with it.
 
     Raises
     ------
@@ -140,22 +132,19 @@ def unpatched(model: ModelFile) -> ModelFile:
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces)
     if size <= _IN_MEMORY:
         return ModelFile(model.name, join(model, pieces), None, model.folder)
-    with tempfile.NamedTemporaryFile(prefix="onnxcal-", suffix=".onnx", delete=False) as file:
+    with tempfile.TemporaryFile(prefix="onnxcal-") as file:  # has no name; the map outlives it
         for piece in pieces:
             for block in [piece] if isinstance(piece, bytes) else model.read(*piece):
                 file.write(block)
-    path = Path(file.name)
-    with open(path, "rb") as kept:
-        original = ModelFile(model.name, mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ), path, model.folder)
-    weakref.finalize(original, path.unlink, missing_ok=True)
-    return original
+        file.flush()
+        return ModelFile(model.name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), None, model.folder)
 
 
 def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:
     """Write the unpatched model into a draft; returns its digest, and whether it is the original byte for byte."""
     undo = undo_of(model)
     pieces = _original_pieces(model, undo)
-    digest = write_hashed(draft, model, pieces, lambda _: b"")
+    digest = write_taking_digest(draft, model, pieces)
     return digest, digest == undo.sha256
 
 

@@ -81,6 +81,13 @@ class Draft:
         except OSError as error:
             raise atomic.cannot_write(self.target, error) from None
 
+    def sync(self) -> None:
+        """Bring what was written so far to disk."""
+        try:
+            atomic.sync(self._file)
+        except OSError as error:
+            raise atomic.cannot_write(self.target, error) from None
+
     def finish(self) -> None:
         """Bring everything to disk, so that the file can be opened at `path`."""
         try:
@@ -145,21 +152,23 @@ def check_target(target: str | os.PathLike[str], source: ModelFile, *, force: bo
             )
 
 
-def write_hashed(draft: Draft, source: ModelFile, pieces: Sequence[Piece], trailer: Trailer) -> str:
-    """Write pieces and a trailer that needs the source's digest; returns the digest of the whole.
-
-    Both digests are made while the ranges are being copied.
-    """
-    with ThreadPoolExecutor(2) as pool:
-        source_digest = pool.submit(lambda: source.sha256)
-        body_digest = pool.submit(_digest, source, pieces)
+def write_with_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece], trailer: Trailer) -> None:
+    """Write and finish a draft whose last bytes need the source's digest, which is taken while the rest is written."""
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(lambda: source.sha256)
         draft.write(source, pieces)
-        end = trailer(source_digest.result())
-        draft.write(source, [end])
-        digest = body_digest.result()
-    digest.update(end)
+        draft.sync()
+        draft.write(source, [trailer(digest.result())])
     draft.finish()
-    return digest.hexdigest()
+
+
+def write_taking_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece]) -> str:
+    """Write and finish a draft; returns the digest of what was written, taken meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(_digest, source, pieces)
+        draft.write(source, pieces)
+        draft.finish()
+        return digest.result()
 
 
 def join(source: ModelFile, pieces: Sequence[Piece]) -> bytes:
@@ -167,7 +176,7 @@ def join(source: ModelFile, pieces: Sequence[Piece]) -> bytes:
     return b"".join(piece if isinstance(piece, bytes) else source.buffer[piece[0] : piece[1]] for piece in pieces)
 
 
-def _digest(source: ModelFile, pieces: Sequence[Piece]) -> hashlib._Hash:
+def _digest(source: ModelFile, pieces: Sequence[Piece]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -175,7 +184,7 @@ def _digest(source: ModelFile, pieces: Sequence[Piece]) -> hashlib._Hash:
         else:
             for block in source.read(*piece):
                 digest.update(block)
-    return digest
+    return digest.hexdigest()
 
 
 def _copy_range(source: ModelFile, target: BinaryIO, start: int, stop: int) -> None:

@@ -14,8 +14,8 @@ SCHEMA = "onnxcal/1"
 def as_document(result: Any) -> dict[str, Any]:
     """A result dataclass as a JSON document, the schema first.
 
-    Fields marked `metadata={"json": False}` are left out, NumPy scalars become Python's, and numbers that JSON does
-    not have (NaN, infinity) become null.
+    What has a method `as_json` is shown as that says. Fields marked `metadata={"json": False}` are left out, NumPy
+    scalars become Python's, and numbers that JSON does not have (NaN, infinity) become null.
     """
     return {"schema": SCHEMA, **_plain(result)}
 
@@ -26,6 +26,8 @@ def as_text(document: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "as_json"):
+        return _plain(value.as_json())
     if dataclasses.is_dataclass(value):
         shown = [f for f in dataclasses.fields(value) if f.metadata.get("json", True)]
         return {f.name: _plain(getattr(value, f.name)) for f in shown}
