@@ -29,14 +29,22 @@ class OnnxcalError(Exception):
         What is wrong, and where.
     hint : str, optional
         What to do about it.
+    known : dict, optional
+        What a check that said no had found until then, by JSON keys: `metrics`, `verification`.
+    details : str, optional
+        More lines for those who ask with ``-v``.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, known: dict[str, object] | None = None, details: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.known = known or {}
+        self.details = details
 
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
@@ -74,11 +82,6 @@ class VerificationError(OnnxcalError):
     """The patched model, run for real, does not compute the calibration that it carries."""
 
     exit_code = 1
-
-    def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
-        super().__init__(message, hint=hint)
-        self.details = details
-        """One line a check."""
 
 
 class GateError(OnnxcalError):

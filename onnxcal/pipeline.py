@@ -17,7 +17,7 @@ from onnxcal.graph.detect import find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import input_names
-from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.metadata import calibrated_heads, unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, write_original
 from onnxcal.graph.plan import HeadPatch
@@ -39,6 +39,7 @@ def calibrate(
     output: str | os.PathLike[str] | None = None,
     labels: Any = None,
     eval_data: Any = None,
+    eval_labels: Any = None,
     no_holdout: bool = False,
     head: str | None = None,
     task: Task | None = None,
@@ -65,7 +66,7 @@ def calibrate(
     model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
     data, labels : labelled validation data, see `onnxcal.data.open_source`.
     output : where the calibrated model goes, default `<stem>.calibrated.onnx` beside the model.
-    eval_data : labelled data to measure on, instead of a held-out half.
+    eval_data, eval_labels : labelled data to measure on, instead of a held-out half.
     no_holdout : measure on the samples that are fitted on.
     head, task, axis, activation : which output, and what overrides its detection.
     ignore_index : samples with this label are dropped.
@@ -94,11 +95,14 @@ def calibrate(
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
         check_writable(Path(save_calibration), force=force)
-    check_apart([target.path if not in_place else None, _path(save_calibration)], [file.path, data, labels, eval_data])
+    check_apart(
+        [target.path if not in_place else None, _path(save_calibration)],
+        [file.path, data, labels, eval_data, eval_labels],
+    )
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
-    found = find_head(original, _unpatched_name(file, head), Hints(task, axis, activation))
+    found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
     source = open_source(data, labels, inputs=input_names(file))
-    evaluation = None if eval_data is None else open_source(eval_data, inputs=input_names(file))
+    evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
 
     collected = collect(original, found, source, options, ignore_index=ignore_index, progress=progress)
     apart = None
@@ -174,7 +178,7 @@ def patch(
     target = choose_target(file, output, in_place=in_place, force=force)
     check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
-    wanted = _unpatched_name(file, head) or known.output
+    wanted = unpatched_name(file, head) or known.output
     found = find_head(original, wanted, Hints(task or known.task, axis, activation))
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
@@ -189,7 +193,7 @@ def patch(
         head=found,
         calibration=known,
         verification=verification,
-        warnings=(*_about(found), *notes),
+        warnings=(*_about(found), *_unusual(known.temperature), *notes),
         proto=written.proto,
     )
 
@@ -292,6 +296,7 @@ def _check_gate(metrics: Metrics, max_ece: float | None) -> None:
         raise GateError(
             f"ECE after calibration is {metrics.after.ece:.4g}, more than --max-ece {max_ece:g}; nothing was written",
             hint="fit on more or better matching data, or raise the limit",
+            known={"metrics": metrics},
         )
 
 
@@ -305,12 +310,6 @@ def _calibration_to_patch(
     if temperature is not None:
         return Calibration(float(temperature))
     return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
-
-
-def _unpatched_name(file: ModelFile, head: str | None) -> str | None:
-    """What an output of a patched model was called before."""
-    renamed = {entry.output_name: str(entry.head["output"]) for entry in calibrated_heads(file) if entry.output_name}
-    return renamed.get(head, head) if head is not None else None
 
 
 def _patches(file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration) -> Patches:
@@ -331,6 +330,12 @@ def _patches(file: ModelFile, original: ModelFile, new: HeadPatch, calibration: 
             kept = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
             patches.append((HeadPatch(head, kept.steps(), entry.output_name, entry.keep_logits), kept.as_json()))
     return [*patches, (new, calibration.as_json())]
+
+
+def _unusual(temperature: float) -> tuple[str, ...]:
+    if 1e-4 <= temperature <= 1e4:
+        return ()
+    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)
 
 
 def _about(head: Head) -> tuple[str, ...]:

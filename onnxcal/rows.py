@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
-from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, all_finite, as_array
+from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, all_finite, as_array, value_chunks
 
 SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
@@ -52,7 +52,9 @@ def labelled(
     check_logits(rows, truth, task)
     if len(rows) == 0:
         raise DataError("there are no labelled samples", hint="pass at least one sample whose label is not ignored")
-    return Logits(rows, task), Labels(truth)
+    made = Logits(rows, task)
+    refuse_probabilities(made, "the array of logits", "pass their logarithm: np.log(p) are logits of the same softmax")
+    return made, Labels(truth)
 
 
 def task_of_shape(shape: tuple[int, ...]) -> Task:
@@ -97,6 +99,21 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
     return np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
 
 
+def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
+    """Raise DataError if multiclass logits are probabilities: every row ≥ 0 and summing to 1.
+
+    A softmax over probabilities has a temperature too, but one that says nothing (a double softmax).
+    """
+    if logits.task != "multiclass":
+        return
+    for z in value_chunks(logits):
+        if not ((z >= 0).all() and (np.abs(z.sum(axis=1) - 1) <= SOFT_LABEL_TOLERANCE).all()):
+            return
+    raise DataError(
+        f"{where} holds probabilities, not logits: all {logits.n_samples:,} rows are ≥ 0 and sum to 1", hint=hint
+    )
+
+
 def label_rows(
     labels: NDArray[Any], shape: tuple[int, ...], task: Task, axis: int, *, flatten: bool = False
 ) -> LabelArray:
@@ -130,7 +147,7 @@ def kept_rows(labels: LabelArray, ignore_index: int) -> NDArray[np.bool_]:
     """
     if labels.ndim != 1:
         raise DataError(
-            "--ignore-index needs one label a sample, but the labels are one-hot, soft or multilabel",
+            "--ignore-index needs one label a sample, but the labels are soft or multilabel",
             hint="drop --ignore-index, or leave those samples out of the data",
         )
     keep: NDArray[np.bool_] = labels != ignore_index
@@ -162,7 +179,8 @@ def check_label_values(labels: LabelArray, task: Task, rows_shape: tuple[int, ..
         position = tuple(int(i) for i in np.argwhere(bad)[0])
         raise DataError(
             f"label {float(labels[position]):g} of sample {position[0]} is not between 0 and 1",
-            hint=f"{task} labels are 0 or 1, or probabilities; use --ignore-index to drop a marker value",
+            hint=f"{task} labels are 0 or 1, or probabilities"
+            + ("" if labels.ndim > 1 else "; use --ignore-index to drop a marker value"),
         )
     if task == "multiclass":
         sums = labels.sum(axis=1)
@@ -208,6 +226,8 @@ def _fit(
     """`labels` in the shape `wanted`, where they differ only in axes of length 1 or in being flattened."""
     if labels.shape == wanted:
         return labels
+    if len(wanted) == 1 and labels.ndim > 1 and labels.size == wanted[0]:  # logits flattened in the labels' order
+        return labels.reshape(wanted)
     if labels.ndim == 0:
         raise DataError("labels are a single number, expected one a sample", hint="pass an array of labels")
     squeezed = tuple(d for d in labels.shape if d != 1)

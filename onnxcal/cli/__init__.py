@@ -14,7 +14,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from onnxcal.errors import OnnxcalError, VerificationError
+from onnxcal.errors import OnnxcalError
 from onnxcal.version import __version__
 
 COMMANDS = {
@@ -72,8 +72,11 @@ def main() -> NoReturn:
         cli.main(prog_name="onnxcal", standalone_mode=False)
         sys.stdout.flush()
     except OnnxcalError as error:
-        details = error.details if isinstance(error, VerificationError) and _verbose() else ()
-        _fail("\n".join((str(error), *(f"  {line}" for line in details))), error.exit_code)
+        if error.exit_code == 1 and "--json" in sys.argv:
+            from onnxcal.report.json import as_text, refusal
+
+            click.echo(as_text(refusal(error)))
+        _fail(str(error) + (error.details if _verbose() else ""), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -47,17 +48,18 @@ def command(
     if output is not None:
         check_apart([output], [logits, eval_data])
         check_writable(output, force=force)
-    values, labels, known_task = read_logits(logits)
-    apart = None if eval_data is None else read_logits(eval_data)[:2]
+    stored = read_logits(logits)
+    apart = None if eval_data is None else read_logits(eval_data)
     calibration = fit(
-        values,
-        labels,
+        stored.logits,
+        stored.labels,
         method=method,
-        task=task or known_task,  # type: ignore[arg-type]  # fit says which tasks there are
+        task=task or stored.task,  # type: ignore[arg-type]  # fit says which tasks there are
         axis=axis,
         ignore_index=ignore_index,
-        eval_data=apart,
+        eval_data=None if apart is None else (apart.logits, apart.labels),
     )
+    calibration = replace(calibration, output=stored.output, data_sha256=stored.data_sha256)
     if output is not None:
         write_calibration(calibration, output, force=force)
     result = FitResult.of(calibration)

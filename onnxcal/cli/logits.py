@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from onnxcal.cli import options
 @options.shown_options()
 def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     """Run MODEL over labelled data and keep its logits and labels, one row a sample."""
-    import hashlib
-
     import numpy as np
 
     from onnxcal.atomic import check_apart, check_writable, write_file
@@ -35,11 +34,17 @@ def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, 
     check_writable(output, force=force)
     with progress_bar(quiet=quiet) as progress:
         found = collect_logits(model, progress=progress, **kwargs)
-    write_file(
-        output,
-        lambda file: np.savez(file, logits=found.values, labels=found.labels, task=np.array(found.head.task)),
-        force=force,
-    )
-    record = FileRecord(str(output), lambda: hashlib.sha256(output.read_bytes()).hexdigest())
+    origin = {"task": found.head.task, "output": found.head.output, "data_sha256": found.data_sha256}
+    texts = {key: np.array(text) for key, text in origin.items()}
+    write_file(output, lambda file: np.savez(file, logits=found.values, labels=found.labels, **texts), force=force)  # type: ignore[arg-type]
+    record = FileRecord(str(output), lambda: _sha256(output))
     result = LogitsResult(record, found.head, found.n_samples, found.data_sha256, found.warnings)
     show(result, terminal.print_logits, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 21):
+            digest.update(block)
+    return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
@@ -25,10 +25,20 @@ def show(result: Any, render: Callable[[Any, bool], None], *, as_json: bool, qui
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None] | None]:
-    """A bar with rate and time left on a terminal; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
+    """A bar with rate and time left on a terminal; nothing elsewhere.
+
+    Meanwhile stdout is stderr: it is for results, and a user's loader that prints must not spoil them.
+    """
+    with redirect_stdout(sys.stderr):
+        if quiet or not sys.stderr.isatty():
+            yield None
+        else:
+            with _bar() as update:
+                yield update
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

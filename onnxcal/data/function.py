@@ -7,7 +7,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,8 +25,7 @@ def open_function(spec: str) -> IterableSource:
     """
     where, _, attribute = spec.rpartition(":")
     try:
-        with redirect_stdout(sys.stderr):  # stdout is for results
-            module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+        module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     except DataError:
         raise
     except (Exception, SystemExit) as error:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
 from typing import Any
 
 from onnxcal.data.batch import Batch, make_batch
@@ -36,8 +34,7 @@ class IterableSource:
 
     def _call(self, step: Callable[[], Any]) -> Any:
         try:
-            with redirect_stdout(sys.stderr):  # stdout is for results: a loader that prints must not spoil --json
-                return step()
+            return step()
         except OnnxcalError:
             raise
         except (Exception, SystemExit) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -28,8 +29,24 @@ def open_npz(path: Path, labels: AnyArray | None, inputs: Collection[str] = ()) 
     return ArraySource(f"'{path}'", make_batch(arrays, own_labels if labels is None else labels, f"'{path}'"))
 
 
-def read_logits(path: Path) -> tuple[AnyArray, AnyArray, str | None]:
-    """The logits, labels and task of a LOGITS.npz; the task is None where the file does not say.
+@dataclass(frozen=True)
+class StoredLogits:
+    """What a LOGITS.npz holds; all but the two arrays only if `onnxcal logits` wrote it."""
+
+    logits: AnyArray
+    """(N, K), (N, K, d1, …), or (N,) for binary."""
+    labels: AnyArray
+    """One a row, or of the logits' shape."""
+    task: str | None
+    """What a row means."""
+    output: str | None
+    """The model output that the logits belong to."""
+    data_sha256: str | None
+    """Digest of the inputs and labels."""
+
+
+def read_logits(path: Path) -> StoredLogits:
+    """A LOGITS.npz.
 
     Raises
     ------
@@ -43,7 +60,8 @@ def read_logits(path: Path) -> tuple[AnyArray, AnyArray, str | None]:
             f"'{path}' has no array named {' or '.join(missing)}, only {', '.join(sorted(arrays)) or 'none at all'}",
             hint="write it with onnxcal logits, or with np.savez(path, logits=z, labels=y)",
         )
-    return arrays["logits"], arrays["labels"], str(arrays["task"]) if "task" in arrays else None
+    texts = {key: str(arrays[key]) if key in arrays else None for key in ("task", "output", "data_sha256")}
+    return StoredLogits(arrays["logits"], arrays["labels"], **texts)
 
 
 def read_npz(path: Path) -> dict[str, AnyArray]:

@@ -47,17 +47,7 @@ def find_head(model: ModelFile, head: str | None = None, hints: Hints | None = N
     ModelError
         No output can be a classifier, several can, `head` is no output, or the operator set is too old.
     """
-    opset = model.opset()
-    if opset is None:
-        raise ModelError(
-            f"{model.name} imports no default operator set, so no Softmax can be added to it",
-            hint="export it with an opset_import of the domain '' (ai.onnx)",
-        )
-    if opset < LOWEST_OPSET:
-        raise ModelError(
-            f"{model.name} uses opset {opset}, which onnxruntime cannot run; {LOWEST_OPSET} or later is needed",
-            hint=f"export it again, or convert it with onnx.version_converter.convert_version(model, {LOWEST_OPSET})",
-        )
+    check_opset(model)
     if head is not None:
         names = [output.name for output in model.graph.output]
         if head not in names:
@@ -73,6 +63,21 @@ def find_head(model: ModelFile, head: str | None = None, hints: Hints | None = N
             hint=f"choose one with --head, for example --head {chosen[0].output}",
         )
     return chosen[0]
+
+
+def check_opset(model: ModelFile) -> None:
+    """Raise ModelError unless the model's operators are ones that a tail can be patched at."""
+    opset = model.opset()
+    if opset is None:
+        raise ModelError(
+            f"{model.name} imports no default operator set, so no Softmax can be added to it",
+            hint="export it with an opset_import of the domain '' (ai.onnx)",
+        )
+    if opset < LOWEST_OPSET:
+        raise ModelError(
+            f"{model.name} uses opset {opset}, which onnxruntime cannot run; {LOWEST_OPSET} or later is needed",
+            hint=f"export it again, or convert it with onnx.version_converter.convert_version(model, {LOWEST_OPSET})",
+        )
 
 
 def classifiers(found: Sequence[Candidate]) -> list[Head]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias, get_args
 
 from onnxcal.logits import Task
 
@@ -37,3 +37,7 @@ class Head:
     """Position in `graph.node` of the activation; None where there is none."""
     evidence: str = field(default="", metadata={"json": False})
     """How it was recognised, in a few words."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The `head` object of the contract, as in `--json` and in the metadata."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)}

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from onnxcal.calibrators import Calibration
-from onnxcal.graph.detect import candidates, classifiers
+from onnxcal.errors import ModelError
+from onnxcal.graph.detect import candidates, check_opset, classifiers
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
@@ -70,6 +71,13 @@ def inspect(model: ModelLike) -> Inspection:
     found = candidates(file, Hints())
     heads = classifiers(found)
     warnings = [f"output '{c.output}' {c.reason}" for c in found if c.head is None]
+    logits = {head.logits for head in heads}
+    raw = [c.output for c in found if c.head is not None and c.head not in heads and c.head.activation == "none"]
+    warnings += [f"output '{o}' may hold logits too: --head {o} would calibrate it" for o in raw if o not in logits]
+    try:
+        check_opset(file)
+    except ModelError as error:
+        heads, warnings = [], [error.message, *warnings]
     calibrations = tuple(
         replace(
             Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}"),

@@ -151,3 +151,9 @@ def _damaged(model: ModelFile, key: str) -> ModelError:
     return ModelError(
         f"the metadata entry {key} of {model.name} cannot be read", hint="start from the model it was made from"
     )
+
+
+def unpatched_name(model: ModelFile, head: str | None) -> str | None:
+    """What an output of a patched model was called before."""
+    renamed = {entry.output_name: str(entry.head["output"]) for entry in calibrated_heads(model) if entry.output_name}
+    return renamed.get(head, head) if head is not None else None

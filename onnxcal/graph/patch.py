@@ -13,7 +13,6 @@ import onnx
 
 from onnxcal.errors import ModelError
 from onnxcal.graph.edit import edit_for, undo_edit
-from onnxcal.graph.head import Head
 from onnxcal.graph.metadata import (
     CalibratedHead,
     Undo,
@@ -70,7 +69,7 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
     pieces = tuple(edit.pieces(model))
     undo = edit.undo(model)
     heads = [
-        CalibratedHead(head_as_json(patch.head), calibration, patch.output_name, patch.keep_logits)
+        CalibratedHead(patch.head.as_json(), calibration, patch.output_name, patch.keep_logits)
         for patch, calibration in patches
     ]
 
@@ -168,19 +167,6 @@ def _without(pieces: Sequence[Piece], gaps: Sequence[tuple[int, int]]) -> list[P
                 cut += [part for part in ((piece[0], start), (stop, piece[1])) if part[0] < part[1]]
         out = cut
     return out
-
-
-def head_as_json(head: Head) -> dict[str, Any]:
-    """A head as it stands in the metadata and in `--json`."""
-    return {
-        "output": head.output,
-        "logits": head.logits,
-        "task": head.task,
-        "activation": head.activation,
-        "axis": head.axis,
-        "num_classes": head.num_classes,
-        "dtype": head.dtype,
-    }
 
 
 def _broken(patched: ModelFile, what: str) -> ModelError:

@@ -14,17 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.data import Source, open_source
-from onnxcal.errors import DataError, UsageError
+from onnxcal.errors import DataError, ModelError, UsageError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import input_names
+from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.tails import Hints
 from onnxcal.inference.feeds import Feed, Feeder
-from onnxcal.inference.session import open_session
+from onnxcal.inference.session import Session, open_session
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
-from onnxcal.rows import check_label_values, check_logits, kept_rows, label_rows, logit_rows
+from onnxcal.rows import (
+    check_label_values,
+    check_logits,
+    kept_rows,
+    label_rows,
+    logit_rows,
+    refuse_probabilities,
+)
 
 DEFAULT_BATCH_SIZE = 64
 SPOOL_BYTES = 1 << 30
@@ -117,8 +125,9 @@ def collect_logits(
         The data do not fit the model, or its logits or labels are not usable.
     """
     check_task(task)
-    original = unpatched(open_model(model))
-    found = find_head(original, head, Hints(task, axis, activation))
+    file = open_model(model)
+    original = unpatched(file)
+    found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
     options = RunOptions(batch_size, provider, threads)
     return collect(
         original,
@@ -152,6 +161,8 @@ def collect(
                 hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
             )
         digests.update(feed)
+        if done == 0:
+            _check_batch_axis(session, feed, head)
         tensor = whole_samples(session.run(feed.arrays, [head.logits])[0], feed, head)
         rows, truth = rows_of(tensor, feed.labels, head)
         sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
@@ -171,8 +182,14 @@ def collect(
             progress("collecting logits", done, source.n_samples)
     if sum(map(len, truths)) == 0:
         raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
+    values = spool.array()
+    refuse_probabilities(
+        Logits(values, head.task),
+        f"output '{head.output}' of {model.name}" if head.node is None else f"tensor '{head.logits}' of {model.name}",
+        "drop --activation if you passed it; or export the model with its Softmax, or without any",
+    )
     return CollectedLogits(
-        values=spool.array(),
+        values=values,
         labels=_joined(truths, num_classes or 2),
         head=replace(head, num_classes=num_classes),
         sample=np.concatenate(samples) if dense or ignore_index is not None else None,
@@ -206,7 +223,8 @@ def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
             f"output '{head.output}' is no tensor with one row a sample", hint="choose another output with --head"
         )
     batch_axis = 1 if head.axis == 0 and tensor.ndim > 1 and head.task != "binary" else 0
-    if tensor.shape[batch_axis] % feed.padded_size:
+    flattened = tensor.ndim == 2 and head.axis == 1  # (N·T, K): T rows a sample
+    if tensor.shape[batch_axis] % feed.padded_size or not (flattened or tensor.shape[batch_axis] == feed.padded_size):
         raise DataError(
             f"{feed.padded_size} samples give logits of shape {tensor.shape}: axis {batch_axis} does not count samples",
             hint="check that the first axis of the inputs counts samples; or pass --batch-size 1",
@@ -215,6 +233,28 @@ def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
         return tensor
     keep = tensor.shape[batch_axis] // feed.padded_size * feed.size
     return tensor[:keep] if batch_axis == 0 else tensor[:, :keep]
+
+
+def _check_batch_axis(session: Session, feed: Feed, head: Head) -> None:
+    """Ask the model with one sample which axis of its logits counts samples, where the sizes alone could mislead.
+
+    Raises
+    ------
+    DataError
+        It is another one than the first, as in time-major models.
+    """
+    if head.rank in (1, 2) or head.task == "binary" or feed.padded_size == 1:
+        return
+    try:
+        one = session.run({name: array[:1] for name, array in feed.arrays.items()}, [head.logits])[0]
+    except ModelError:  # a fixed batch size
+        return
+    batch_axis = 1 if head.axis == 0 else 0
+    if isinstance(one, np.ndarray) and one.ndim > 2 and one.shape[batch_axis] != 1:
+        raise DataError(
+            f"one sample gives logits of shape {one.shape}: axis {batch_axis} does not count samples",
+            hint="the first axis of inputs and logits must count samples; time-major models cannot be calibrated yet",
+        )
 
 
 def prefetched(items: Iterator[Item]) -> Iterator[Item]:

@@ -114,6 +114,11 @@ def open_session(
             f"onnxruntime cannot load {model.name}: {_first_line(error)}",
             hint="check the model with onnx.checker, and that this onnxruntime knows its opset and IR version",
         ) from None
+    if provider is not None and session.get_providers()[0] != _provider(provider):
+        raise UsageError(
+            f"execution provider {provider!r} did not start; onnxruntime fell back to {session.get_providers()[0]}",
+            hint="check its drivers and libraries, or leave --provider out",
+        )
     return Session(session, model.name, str(onnxruntime.__version__))
 
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = "onnxcal/1"
+from onnxcal.calibrators.calibration import SCHEMA
+from onnxcal.errors import OnnxcalError
 
 
 def as_document(result: Any) -> dict[str, Any]:
@@ -18,6 +19,11 @@ def as_document(result: Any) -> dict[str, Any]:
     scalars become Python's, and numbers that JSON does not have (NaN, infinity) become null.
     """
     return {"schema": SCHEMA, **_plain(result)}
+
+
+def refusal(error: OnnxcalError) -> dict[str, Any]:
+    """The document of a command whose check said no: the error, and what was found on the way."""
+    return {"schema": SCHEMA, "error": error.message, **_plain(error.known)}
 
 
 def as_text(document: Mapping[str, Any]) -> str:

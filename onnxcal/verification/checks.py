@@ -59,8 +59,9 @@ class Verification:
             raise VerificationError(
                 f"FAILED: {failed[0].name}: {failed[0].detail}",
                 hint="the output was not written; rerun with -v for all checks, and report the model if it is sound",
-                details=tuple(
-                    f"{'ok' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in self.checks
+                known={"verification": self},
+                details="".join(
+                    f"\n  {'ok' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in self.checks
                 ),
             )
 

@@ -118,16 +118,6 @@ def test_a_file_may_define_dataclasses(folder):
     assert next(iter(open_source("records_of_test.py:batches").batches(1000))).size == 2
 
 
-def test_what_a_loader_prints_does_not_go_to_stdout(folder, capsys):
-    (folder / "chatty_of_test.py").write_text(
-        "print('imported')\n\n\ndef batches():\n    print('called')\n    yield [[1.0]], [0]\n"
-    )
-    list(open_source("chatty_of_test.py:batches").batches(1000))
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.split() == ["imported", "called"]
-
-
 # What is refused
 
 

@@ -211,14 +211,15 @@ def test_an_npy_that_is_called_npz_is_refused(tmp_path):
 
 
 def test_stored_logits_are_read(npz):
-    z, y, task = read_logits(npz(logits=X, labels=Y))
-    np.testing.assert_array_equal(z, X)
-    np.testing.assert_array_equal(y, Y)
-    assert task is None
+    stored = read_logits(npz(logits=X, labels=Y))
+    np.testing.assert_array_equal(stored.logits, X)
+    np.testing.assert_array_equal(stored.labels, Y)
+    assert (stored.task, stored.output, stored.data_sha256) == (None, None, None)
 
 
-def test_stored_logits_may_say_their_task(npz):
-    assert read_logits(npz(logits=X, labels=Y, task="multilabel"))[2] == "multilabel"
+def test_stored_logits_may_say_their_task_and_head(npz):
+    stored = read_logits(npz(logits=X, labels=Y, task="multilabel", output="probs"))
+    assert (stored.task, stored.output) == ("multilabel", "probs")
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,11 @@ from onnxcal.logits import Task
 
 _LINEAR = frozenset({"Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum", "BatchNormalization"})
 _KEEPS = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Clip", "Dropout"}  # scale, bias, rectify
+    {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Dropout"}  # scale, bias, rectify
     | {"GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"}  # pool
     | {"Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
 )
-_PARAMETERS_BEHIND = frozenset(
-    {"Clip", "Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
-)
+_PARAMETERS_BEHIND = frozenset({"Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"})
 _NEEDS_A_CONSTANT = frozenset({"Mul", "Div"})  # of two variable tensors these are no longer linear
 
 

@@ -26,7 +26,6 @@ LINEAR = {
     "scaled": ([node("MatMul", "x w", "a"), node("Mul", "a b", "y")], ["N", 4]),
     "divided": ([node("MatMul", "x w", "a"), node("Div", "a b", "y")], ["N", 4]),
     "rectified": ([node("MatMul", "x w", "a"), node("Relu", "a", "y")], ["N", 4]),
-    "clipped": ([node("MatMul", "x w", "a"), node("Clip", "a lo hi", "y")], ["N", 4]),
     "two products": ([node("MatMul", "x w", "a"), node("MatMul", "x w", "c"), node("Add", "a c", "y")], ["N", 4]),
     "dropout": ([node("MatMul", "x w", "a"), node("Dropout", "a", "y")], ["N", 4]),
     "quantised": (
