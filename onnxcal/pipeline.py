@@ -248,14 +248,14 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
     """
     file = open_model(model)
     with Draft(output, file, force=force) as draft:
-        original, identical = write_original(file, draft)
+        digest, identical = write_original(file, draft)
         draft.commit()
     warnings = (
         ()
         if identical
         else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
     )
-    return RevertResult(FileRecord.of(file), FileRecord.of(original, output), identical, warnings)
+    return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
 
 
 def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int) -> Calibration:

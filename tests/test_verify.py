@@ -399,7 +399,7 @@ def entries(key: str) -> list[tuple[Any, ...]]:
             ("heads", 0, "calibration"), ("heads", 0, "calibration", "temperature"),
             ("heads", 0, "output_name"), ("heads", 0, "keep_logits"),
         ],
-        "onnxcal.undo": [("digest",), ("edit",), ("edit", "graph"), ("edit", "lengths"), ("edit", "graph", "1")],
+        "onnxcal.undo": [("sha256",), ("edit",), ("edit", "graph"), ("edit", "lengths"), ("edit", "graph", "1")],
     }[key]  # fmt: skip
     return [(key, path, value) for path, value in itertools.product(paths, values)]
 

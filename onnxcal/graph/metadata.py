@@ -40,11 +40,11 @@ class Undo:
 
     edit: Mapping[str, Any]
     """For `edit.undo_edit`."""
-    digest: str
-    """`ModelFile.content_digest` of the original file."""
+    sha256: str
+    """Digest of the original file."""
 
 
-def metadata_records(version: str, heads: Sequence[CalibratedHead], undo: Mapping[str, Any], digest: str) -> bytes:
+def metadata_records(version: str, heads: Sequence[CalibratedHead], undo: Mapping[str, Any], sha256: str) -> bytes:
     """The fields to append to a model: the same bytes for the same arguments, on any day."""
     calibration = {
         "format": FORMAT,
@@ -59,7 +59,7 @@ def metadata_records(version: str, heads: Sequence[CalibratedHead], undo: Mappin
             for head in heads
         ],
     }
-    entries = {CALIBRATION_KEY: calibration, UNDO_KEY: {"format": FORMAT, "digest": digest, "edit": undo}}
+    entries = {CALIBRATION_KEY: calibration, UNDO_KEY: {"format": FORMAT, "sha256": sha256, "edit": undo}}
     return b"".join(
         wire.bytes_field(
             MODEL_METADATA,
@@ -102,7 +102,7 @@ def undo_of(model: ModelFile) -> Undo:
             hint="pass a file that onnxcal calibrate or onnxcal patch wrote",
         )
     try:
-        return Undo(document["edit"], str(document["digest"]))
+        return Undo(document["edit"], str(document["sha256"]))
     except (KeyError, TypeError):
         raise _damaged(model, UNDO_KEY) from None
 

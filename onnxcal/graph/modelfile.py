@@ -6,7 +6,6 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -26,7 +25,6 @@ ONNXRUNTIME_LARGEST = 2_147_483_646
 """Bytes of the largest file that onnxruntime loads; one more and its protobuf parser refuses."""
 
 _READ_BYTES = 1 << 21
-_BLOCK_BYTES = 1 << 24
 
 
 class ModelFile:
@@ -81,20 +79,6 @@ class ModelFile:
         for piece in self.read(0, self.size):
             digest.update(piece)
         return digest.hexdigest()
-
-    @cached_property
-    def content_digest(self) -> str:
-        """SHA-256 over the SHA-256 of each 16 MiB block: two cores take half the time of `sha256` over it."""
-        starts = range(0, self.size, _BLOCK_BYTES)
-        with ThreadPoolExecutor(2) as pool:
-            blocks = list(pool.map(self._block_digest, starts))
-        return hashlib.sha256(b"".join(blocks)).hexdigest()
-
-    def _block_digest(self, start: int) -> bytes:
-        digest = hashlib.sha256()
-        for piece in self.read(start, min(start + _BLOCK_BYTES, self.size)):
-            digest.update(piece)
-        return digest.digest()
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes of `[start, stop)` in pieces of at most 2 MiB, without keeping what was read in mapped memory."""

@@ -21,11 +21,11 @@ from onnxcal.graph.metadata import (
     metadata_records,
     undo_of,
 )
-from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile, open_model
+from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
 from onnxcal.graph.plan import DIVIDE, HeadPatch, make_plan, role_of
 from onnxcal.graph.skeleton import MODEL_METADATA
 from onnxcal.graph.view import GraphView
-from onnxcal.graph.write import Draft, Piece, Trailer, join, write_with_digest
+from onnxcal.graph.write import Draft, Piece, Trailer, join, write_taking_digest, write_with_digest
 from onnxcal.version import __version__
 
 _IN_MEMORY = 1 << 26
@@ -48,7 +48,7 @@ class Patch:
 
     def to_bytes(self) -> bytes:
         """The patched model in memory."""
-        return join(self.source, self.pieces) + self.trailer(self.source.content_digest)
+        return join(self.source, self.pieces) + self.trailer(self.source.sha256)
 
 
 def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]]) -> Patch:
@@ -73,8 +73,8 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
         for patch, calibration in patches
     ]
 
-    def trailer(digest: str) -> bytes:
-        return metadata_records(__version__, heads, undo, digest)
+    def trailer(sha256: str) -> bytes:
+        return metadata_records(__version__, heads, undo, sha256)
 
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces) + len(trailer("0" * 64))
     if size > ONNXRUNTIME_LARGEST >= model.size:
@@ -139,13 +139,12 @@ def unpatched(model: ModelFile) -> ModelFile:
         return ModelFile(model.name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), None, model.folder)
 
 
-def write_original(model: ModelFile, draft: Draft) -> tuple[ModelFile, bool]:
-    """Write the unpatched model into a draft; returns it, and whether it is the original byte for byte."""
+def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:
+    """Write the unpatched model into a draft; returns its digest, and whether it is the original byte for byte."""
     undo = undo_of(model)
-    draft.write(model, _original_pieces(model, undo))
-    draft.finish()
-    original = open_model(draft.path)
-    return original, original.content_digest == undo.digest
+    pieces = _original_pieces(model, undo)
+    digest = write_taking_digest(draft, model, pieces)
+    return digest, digest == undo.sha256
 
 
 def _original_pieces(model: ModelFile, undo: Undo) -> list[Piece]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import os
 import shutil
 import tempfile
@@ -154,16 +155,36 @@ def check_target(target: str | os.PathLike[str], source: ModelFile, *, force: bo
 def write_with_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece], trailer: Trailer) -> None:
     """Write and finish a draft whose last bytes need the source's digest, which is taken while the rest is written."""
     with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(lambda: source.content_digest)
+        digest = pool.submit(lambda: source.sha256)
         draft.write(source, pieces)
         draft.sync()
         draft.write(source, [trailer(digest.result())])
     draft.finish()
 
 
+def write_taking_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece]) -> str:
+    """Write and finish a draft; returns the digest of what was written, taken meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(_digest, source, pieces)
+        draft.write(source, pieces)
+        draft.finish()
+        return digest.result()
+
+
 def join(source: ModelFile, pieces: Sequence[Piece]) -> bytes:
     """The pieces in memory."""
     return b"".join(piece if isinstance(piece, bytes) else source.buffer[piece[0] : piece[1]] for piece in pieces)
+
+
+def _digest(source: ModelFile, pieces: Sequence[Piece]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            digest.update(piece)
+        else:
+            for block in source.read(*piece):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _copy_range(source: ModelFile, target: BinaryIO, start: int, stop: int) -> None:

@@ -23,7 +23,7 @@ def test_what_is_written_is_read_back() -> None:
     undo = {"graph": {"1": {"added": [1], "old": {"2": "AAA="}}}, "lengths": [0]}
     file = ModelFile("it", MODEL + metadata_records("1.2", [ENTRY, ENTRY], undo, "c0ffee"), None, None)
     assert calibrated_heads(file) == (ENTRY, ENTRY)
-    assert (undo_of(file).edit, undo_of(file).digest) == (undo, "c0ffee")
+    assert (undo_of(file).edit, undo_of(file).sha256) == (undo, "c0ffee")
 
 
 def test_entries_are_plain_ascii_json() -> None:
