@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -116,7 +117,8 @@ def main() -> NoReturn:
 
 
 def _verbose() -> bool:
-    return "-v" in sys.argv or "--verbose" in sys.argv
+    """Read from the arguments, for a command that failed early has parsed none."""
+    return any(argument == "--verbose" or re.fullmatch("-[qv]*v[qv]*", argument) for argument in sys.argv[1:])
 
 
 def _silence(stream: TextIO) -> None:

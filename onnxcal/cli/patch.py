@@ -23,10 +23,15 @@ def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: An
 
     Only its structure is checked, unless --data is given: then the result is also run and verified.
     """
+    from onnxcal.graph.mapped import map_file
+
+    source = map_file(model)
+    source.start_digest()  # a second per GB, beside which everything else is done, down to importing onnx
+
     from onnxcal.cli.show import progress_bar, show
     from onnxcal.pipeline import patch
     from onnxcal.report import terminal
 
     with progress_bar(quiet=quiet) as progress:
-        result = patch(model, progress=progress, **kwargs)
+        result = patch(source, progress=progress, **kwargs)
     show(result, terminal.print_patched, as_json=as_json, quiet=quiet, verbose=verbose)

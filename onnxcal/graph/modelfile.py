@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
-from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TypeAlias
 
 import onnx
@@ -15,16 +11,15 @@ from google.protobuf.message import DecodeError
 
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
+from onnxcal.graph.mapped import ModelBytes, map_file
 from onnxcal.graph.skeleton import MODEL_GRAPH, skeleton
 from onnxcal.graph.wire import Buffer, Field
 
-ModelLike: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ModelFile"
+ModelLike: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ModelBytes | ModelFile"
 """What the public functions accept as a model."""
 
 ONNXRUNTIME_LARGEST = 2_147_483_646
 """Bytes of the largest file that onnxruntime loads; one more and its protobuf parser refuses."""
-
-_READ_BYTES = 1 << 21
 
 
 class ModelFile:
@@ -32,10 +27,7 @@ class ModelFile:
 
     Parameters
     ----------
-    name : how messages call it.
-    buffer : its bytes, usually memory-mapped.
-    path : the file that holds exactly these bytes; None if there is none.
-    folder : where its external data lie; None if it has no place on disk.
+    data : its bytes, which have a name and perhaps a place on disk.
 
     Raises
     ------
@@ -43,11 +35,12 @@ class ModelFile:
         The bytes are no ONNX model.
     """
 
-    def __init__(self, name: str, buffer: Buffer, path: Path | None, folder: Path | None) -> None:
-        self.name = name
-        self.buffer = buffer
-        self.path = path
-        self.folder = folder
+    def __init__(self, data: ModelBytes) -> None:
+        self.data = data
+        self.name = name = data.name
+        self.buffer = buffer = data.buffer
+        self.path = data.path
+        self.folder = data.folder
         try:
             self.top = tuple(wire.fields(buffer, 0, len(buffer)))
             self.graphs = tuple(f for f in self.top if f.number == MODEL_GRAPH and f.wire_type == wire.BYTES)
@@ -72,21 +65,10 @@ class ModelFile:
         """Bytes of the file, without external data."""
         return len(self.buffer)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Digest of the bytes that were opened, whatever stands at the path by now; without external data."""
-        digest = hashlib.sha256()
-        for piece in self.read(0, self.size):
-            digest.update(piece)
-        return digest.hexdigest()
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of `[start, stop)` in pieces of at most 2 MiB, without keeping what was read in mapped memory."""
-        for position in range(start, stop, _READ_BYTES):
-            yield self.buffer[position : min(position + _READ_BYTES, stop)]
-            if isinstance(self.buffer, mmap.mmap) and hasattr(self.buffer, "madvise"):
-                page = position - position % mmap.PAGESIZE
-                self.buffer.madvise(mmap.MADV_DONTNEED, page, min(_READ_BYTES, self.size - page))
+        """Digest of the bytes that were opened; without external data."""
+        return self.data.sha256
 
     def to_bytes(self) -> bytes:
         """All bytes of the file, in memory."""
@@ -116,7 +98,7 @@ class ModelFile:
 
 
 def open_model(model: ModelLike) -> ModelFile:
-    """A `ModelFile` of a path, of a `ModelProto` in memory, or as it is.
+    """A `ModelFile` of a path, of its bytes, of a `ModelProto` in memory, or as it is.
 
     Raises
     ------
@@ -127,25 +109,12 @@ def open_model(model: ModelLike) -> ModelFile:
         return model
     if isinstance(model, onnx.ModelProto):
         try:
-            return ModelFile("the model", model.SerializeToString(), None, None)
+            return ModelFile(ModelBytes("the model", model.SerializeToString()))
         except ValueError as error:
             raise ModelError(
                 f"the model cannot be serialised: {error}", hint="save it with external data, and pass the path"
             ) from None
-    path = Path(model)
-    return ModelFile(f"'{path}'", _map_file(path), path, path.parent)
-
-
-def _map_file(path: Path) -> Buffer:
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise ModelError(f"'{path}' is empty", hint="pass an .onnx file, complete")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except IsADirectoryError:
-        raise ModelError(f"'{path}' is a folder, expected an .onnx file", hint="pass the file inside it") from None
-    except OSError as error:
-        raise ModelError(f"cannot read model '{path}': {error.strerror}", hint="check the path") from None
+    return ModelFile(model if isinstance(model, ModelBytes) else map_file(model))
 
 
 def _refuse_other_formats(name: str, buffer: Buffer) -> None:

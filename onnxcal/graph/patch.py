@@ -13,6 +13,7 @@ import onnx
 
 from onnxcal.errors import ModelError
 from onnxcal.graph.edit import edit_for, undo_edit
+from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.metadata import (
     CalibratedHead,
     Undo,
@@ -130,13 +131,14 @@ def unpatched(model: ModelFile) -> ModelFile:
     pieces = _original_pieces(model, undo_of(model))
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces)
     if size <= _IN_MEMORY:
-        return ModelFile(model.name, join(model, pieces), None, model.folder)
+        return ModelFile(ModelBytes(model.name, join(model, pieces), None, model.folder))
     with tempfile.TemporaryFile(prefix="onnxcal-") as file:  # has no name; the map outlives it
         for piece in pieces:
-            for block in [piece] if isinstance(piece, bytes) else model.read(*piece):
+            for block in [piece] if isinstance(piece, bytes) else model.data.read(*piece):
                 file.write(block)
         file.flush()
-        return ModelFile(model.name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), None, model.folder)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return ModelFile(ModelBytes(model.name, mapped, None, model.folder))
 
 
 def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:

@@ -7,11 +7,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from onnxcal import atomic
 from onnxcal.errors import UsageError
@@ -24,7 +25,7 @@ Piece: TypeAlias = "bytes | tuple[int, int]"
 Trailer: TypeAlias = "Callable[[str], bytes]"
 """What comes last, given the source's digest."""
 
-_COPY_BYTES = 1 << 26
+_WRITE_BACK_SECONDS = 0.05
 
 
 class Draft:
@@ -73,11 +74,28 @@ class Draft:
         """Append new bytes and ranges of the source."""
         try:
             for piece in pieces:
-                if isinstance(piece, bytes):
-                    self._file.write(piece)
-                    self._file.flush()
-                else:
-                    _copy_range(source, self._file, *piece)
+                for block in [piece] if isinstance(piece, bytes) else source.data.read(*piece):
+                    self._file.write(block)
+        except OSError as error:
+            raise atomic.cannot_write(self.target, error) from None
+
+    @contextmanager
+    def writing_back(self) -> Iterator[None]:
+        """Keep the disk busy with what is written so far while more is being written."""
+        done = threading.Event()
+
+        def write_back() -> None:
+            while hasattr(os, "fdatasync") and not done.wait(_WRITE_BACK_SECONDS):
+                os.fdatasync(self._file.fileno())
+
+        with ThreadPoolExecutor(1) as pool:
+            job = pool.submit(write_back)
+            try:
+                yield
+            finally:
+                done.set()
+        try:
+            job.result()  # an error that was reported once is not reported to the next fsync
         except OSError as error:
             raise atomic.cannot_write(self.target, error) from None
 
@@ -154,11 +172,11 @@ def check_target(target: str | os.PathLike[str], source: ModelFile, *, force: bo
 
 def write_with_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece], trailer: Trailer) -> None:
     """Write and finish a draft whose last bytes need the source's digest, which is taken while the rest is written."""
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(lambda: source.sha256)
+    source.data.start_digest()
+    with draft.writing_back():
         draft.write(source, pieces)
-        draft.sync()
-        draft.write(source, [trailer(digest.result())])
+    draft.sync()
+    draft.write(source, [trailer(source.sha256)])
     draft.finish()
 
 
@@ -182,26 +200,9 @@ def _digest(source: ModelFile, pieces: Sequence[Piece]) -> str:
         if isinstance(piece, bytes):
             digest.update(piece)
         else:
-            for block in source.read(*piece):
+            for block in source.data.read(*piece):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _copy_range(source: ModelFile, target: BinaryIO, start: int, stop: int) -> None:
-    if source.path is not None and hasattr(os, "copy_file_range"):
-        try:
-            with open(source.path, "rb") as file:
-                while start < stop:
-                    copied = os.copy_file_range(file.fileno(), target.fileno(), min(stop - start, _COPY_BYTES), start)
-                    if copied == 0:
-                        break
-                    start += copied
-        except OSError:  # another file system, or a kernel that cannot: read and write what is left
-            pass
-        os.lseek(target.fileno(), 0, os.SEEK_END)
-    for block in source.read(start, stop):
-        target.write(block)
-    target.flush()
 
 
 def _external_to_copy(source: ModelFile, folder: Path) -> tuple[tuple[Path, str], ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from onnxcal.errors import ModelError
 from onnxcal.graph.edit import FieldEdit, GraphEdit, undo_edit
+from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.skeleton import GRAPH_INITIALIZER, GRAPH_NODE, GRAPH_OUTPUT, GRAPH_VALUE_INFO
 from onnxcal.graph.wire import bytes_field
@@ -74,7 +75,7 @@ def as_graph_edit(edit: dict[int, tuple[list, list]]) -> GraphEdit:
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_an_edit_of_bytes_is_the_edit_of_the_message_and_its_undo_gives_the_bytes_back(form: Form, data) -> None:
-    original = ModelFile("it", form.data(), None, None)
+    original = ModelFile(ModelBytes("it", form.data()))
     whole = onnx.ModelProto.FromString(form.data())
     edit = data.draw(edits(whole))
     change = as_graph_edit(edit)
@@ -82,7 +83,7 @@ def test_an_edit_of_bytes_is_the_edit_of_the_message_and_its_undo_gives_the_byte
     assert onnx.ModelProto.FromString(edited) == on_message(whole, edit)
 
     undo = json.loads(json.dumps(change.undo(original)))
-    again = ModelFile("it", edited, None, None)
+    again = ModelFile(ModelBytes("it", edited))
     back, lengths = undo_edit(again, undo)
     assert join(again, back.pieces(again, lengths=lengths)) == form.data()
 

@@ -10,6 +10,7 @@ import pytest
 
 import onnxcal
 from onnxcal.errors import ModelError
+from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads, metadata_records, undo_of
 from onnxcal.graph.modelfile import ModelFile, open_model
 from tests.builders import classifier, save, softmax
@@ -21,7 +22,7 @@ MODEL = classifier([softmax()], output="probs").SerializeToString()
 
 def test_what_is_written_is_read_back() -> None:
     undo = {"graph": {"1": {"added": [1], "old": {"2": "AAA="}}}, "lengths": [0]}
-    file = ModelFile("it", MODEL + metadata_records("1.2", [ENTRY, ENTRY], undo, "c0ffee"), None, None)
+    file = ModelFile(ModelBytes("it", MODEL + metadata_records("1.2", [ENTRY, ENTRY], undo, "c0ffee")))
     assert calibrated_heads(file) == (ENTRY, ENTRY)
     assert (undo_of(file).edit, undo_of(file).sha256) == (undo, "c0ffee")
 

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.modelfile import open_model
+from onnxcal.graph.mapped import ModelBytes
+from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.skeleton import GRAPH_NODE
 from tests.builders import classifier, save, softmax
 from tests.corpus.files import FILES
@@ -47,20 +48,10 @@ def test_opening_leaves_a_model_in_memory_as_it_is(model: onnx.ModelProto) -> No
 def test_records_of_the_graph_are_those_that_stand_in_the_file(form: Form) -> None:
     data = form.data()
     whole = onnx.ModelProto.FromString(data)
-    path_less = open_model(whole)
-    file = type(path_less)("it", data, None, None)
+    file = ModelFile(ModelBytes("it", data))
     nodes = [data[f.start : f.end] for f in file.graph_records(GRAPH_NODE)]
     assert nodes == [record for field, record, _ in graph_records(data) if field == 1 and record[0] & 7 == 2]
     assert len(nodes) == len(whole.graph.node)
-
-
-@pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 10), (5, 5), (3, None), (0, None)])
-def test_read_gives_the_bytes_of_a_range(model: onnx.ModelProto, tmp_path: Path, start: int, stop: int | None) -> None:
-    path = save(model, tmp_path / "m.onnx")
-    data = path.read_bytes()
-    stop = len(data) if stop is None else stop
-    for file in (open_model(path), open_model(model)):
-        assert b"".join(file.read(start, stop)) == data[start:stop]
 
 
 def test_a_file_that_may_not_be_read_is_refused(model: onnx.ModelProto, tmp_path: Path, monkeypatch) -> None:

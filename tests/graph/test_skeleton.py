@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxcal.graph.edit import GraphEdit
+from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.skeleton import SMALL, skeleton
 from onnxcal.graph.write import join
@@ -117,5 +118,5 @@ def test_damaged_bytes_are_a_model_error_or_a_model(seed: int) -> None:
             (random_.randrange(60), random_.randrange(len(data)), len(data) - 1 - random_.randrange(60))
         )
         data[place] = random_.randrange(256)
-    _, error = attempt(lambda: ModelFile("it", bytes(data), None, None))
+    _, error = attempt(lambda: ModelFile(ModelBytes("it", bytes(data))))
     assert error is None or error.hint

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 
 import onnxcal
 from onnxcal.errors import ModelError, OnnxcalError, UsageError, VerificationError
+from onnxcal.graph.modelfile import open_model
+from onnxcal.graph.write import Draft
 from tests.builders import classifier, save, softmax
 from tests.graph.test_external import external, tree
 
@@ -32,8 +35,6 @@ STEPS = [
     (os, "fsync"),
     (os, "replace"),
     (os, "chmod"),
-    (os, "copy_file_range"),
-    (os, "lseek"),
     (tempfile, "mkstemp"),
     (tempfile, "mkdtemp"),
     (shutil, "copyfile"),
@@ -232,29 +233,30 @@ def test_digests_are_those_of_the_files(model: Path) -> None:
 
 
 def test_a_file_of_many_blocks_is_copied_whole(tmp_path: Path, monkeypatch) -> None:
-    """Also where the kernel copies less than it was asked to, or nothing at all."""
     path = save(classifier([softmax()], output="probs", features=50_000, scale=0.01), tmp_path / "m.onnx")
     onnxcal.patch(path, temperature=2, output=tmp_path / "one.onnx")
     expected = (tmp_path / "one.onnx").read_bytes()
-    original = os.copy_file_range
-
-    def little(source: int, target: int, count: int, offset: int | None = None) -> int:
-        return original(source, target, min(count, 1000), offset)
-
-    def broken(*_: object) -> int:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    calls = [0]
-
-    def broken_halfway(*args) -> int:
-        calls[0] += 1
-        return broken() if calls[0] > 5 else little(*args)
-
-    for number, copy in enumerate((little, broken, broken_halfway, lambda *_: 0)):
-        monkeypatch.setattr(os, "copy_file_range", copy)
-        onnxcal.patch(path, temperature=2, output=tmp_path / f"{number}.onnx")
-        assert (tmp_path / f"{number}.onnx").read_bytes() == expected
-    monkeypatch.delattr(os, "copy_file_range")
+    monkeypatch.setattr("onnxcal.graph.mapped._READ_BYTES", 1000)
+    monkeypatch.setattr("onnxcal.graph.write._WRITE_BACK_SECONDS", 1e-4)
+    onnxcal.patch(path, temperature=2, output=tmp_path / "many.onnx")
+    assert (tmp_path / "many.onnx").read_bytes() == expected
+    monkeypatch.delattr(os, "preadv")
     onnxcal.patch(path, temperature=2, output=tmp_path / "none.onnx")
     assert (tmp_path / "none.onnx").read_bytes() == expected
     assert onnx.ModelProto.FromString(expected).graph.node[0].op_type == "Gemm"
+
+
+def test_a_disk_that_fails_while_writing_back_is_reported(model: Path, monkeypatch) -> None:
+    """The kernel tells of a lost write once; the fsync that follows knows nothing of it."""
+    failed = threading.Event()
+
+    def lost(descriptor: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("onnxcal.graph.write._WRITE_BACK_SECONDS", 1e-4)
+    monkeypatch.setattr(os, "fdatasync", lost)
+    draft = Draft(model.parent / "out.onnx", open_model(model))
+    with draft, pytest.raises(UsageError, match="Input/output error"), draft.writing_back():
+        assert failed.wait(30)
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
