@@ -326,7 +326,7 @@ def _patches(file: ModelFile, original: ModelFile, new: HeadPatch, calibration: 
                 output_name=new.output_name or entry.output_name,
                 keep_logits=new.keep_logits or entry.keep_logits,
             )
-        elif head.node is None or head.node != new.head.node:
+        elif head.place != new.head.place:
             kept = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
             patches.append((HeadPatch(head, kept.steps(), entry.output_name, entry.keep_logits), kept.as_json()))
     return [*patches, (new, calibration.as_json())]

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxcal
 from onnxcal import Head, ModelError, VerificationError
 from onnxcal.verification import Verification, verify
-from onnxcal.verification.reference import reference
+from onnxcal.inference.expected import activated as reference
 from tests import builders
 from tests.inference.test_session import external
 

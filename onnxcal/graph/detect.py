@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from onnxcal.errors import ModelError
 from onnxcal.graph.head import Head
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.moves import moves_values
-from onnxcal.graph.tails import Hints, Unclear, find_tail, logits_head
-from onnxcal.graph.tails.registry import Ending
+from onnxcal.graph.moves import DEFAULT_DOMAINS
+from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
 from onnxcal.graph.view import FLOAT_NAMES, GraphView
 
 LOWEST_OPSET = 7
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+_ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,10 @@ def check_opset(model: ModelFile) -> None:
     """Raise ModelError unless the model's operators are ones that a tail can be patched at."""
     opset = model.opset()
     if opset is None:
+        if all(node.domain not in DEFAULT_DOMAINS for node in model.graph.node):
+            return  # nothing of it is used; the patch imports what it adds
         raise ModelError(
-            f"{model.name} imports no default operator set, so no Softmax can be added to it",
+            f"{model.name} uses the default operator set but does not import it",
             hint="export it with an opset_import of the domain '' (ai.onnx)",
         )
     if opset < LOWEST_OPSET:
@@ -83,10 +86,10 @@ def check_opset(model: ModelFile) -> None:
 def classifiers(found: Sequence[Candidate]) -> list[Head]:
     """The heads among candidates: those with an activation, each activation once; else those with raw values."""
     heads = [c.head for c in found if c.head is not None]
-    with_activation: dict[int | None, Head] = {}
+    with_activation: dict[str, Head] = {}
     for head in heads:
         if head.activation != "none":
-            with_activation.setdefault(head.node, head)
+            with_activation.setdefault(head.place, head)
     return list(with_activation.values()) or heads
 
 
@@ -94,11 +97,6 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
     tensor = view.type_of(output)
     if tensor.elem_type and tensor.elem_type not in FLOAT_NAMES:
         return Candidate(output, None, "holds no floating point numbers", "choose the output with the probabilities")
-    if output not in view.producers:
-        value = next(value for value in view.graph.output if value.name == output)
-        if value.type.WhichOneof("value") not in (None, "tensor_type"):
-            return Candidate(output, None, "is not a tensor", "choose the output with the probabilities")
-        return Candidate(output, None, "is a model input or initializer, not computed", "pass another --head")
     try:
         return Candidate(output, _head(view, output, hints))
     except Unclear as unclear:
@@ -106,38 +104,34 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
 
 
 def _head(view: GraphView, output: str, hints: Hints) -> Head:
-    ending = _ending(view, output)
+    ending = ending_of(view, output, output)
+    if ending.node.op_type in _CONTROL_FLOW and ending.node.domain in DEFAULT_DOMAINS:
+        raise Unclear(
+            f"is made inside {ending.node.op_type}, where no head can be calibrated",
+            "export the model without control flow around its classifier",
+        )
+    value = next((value for value in view.graph.output if value.name == output), None)
+    if value is not None and value.type.WhichOneof("value") not in (None, "tensor_type") and ending.trail.keys is None:
+        raise Unclear("is not a tensor", "choose the output with the probabilities")
     tail = find_tail(ending.node)
-    if tail is None or hints.activation == "none":
-        if hints.activation not in (None, "none"):
-            raise Unclear(
-                f"ends in {ending.node.op_type}, and no {hints.activation} was found before it",
-                "drop --activation; probabilities whose logits cannot be reached are not supported yet",
-            )
-        head = logits_head(view, output, hints)
-    else:
-        head = tail(view, ending, hints)
-    if hints.activation is not None and head.activation != hints.activation:
+    head = tail(view, ending, hints) if tail is not None and not _forced_raw(hints, ending) else None
+    if head is None and (hints.activation in ("softmax", "sigmoid") or _is_mapped(hints, ending)):
+        head = probabilities_head(view, ending, hints, f"out of {ending.node.op_type}")
+    if head is None and hints.activation in (None, "none"):
+        head = logits_head(view, ending, hints)
+    if head is None or (hints.activation is not None and head.activation != hints.activation):
         raise Unclear(f"ends in {ending.node.op_type}, not {hints.activation}", "drop --activation")
     return head
 
 
-def _ending(view: GraphView, output: str) -> Ending:
-    """The node that computes an output, behind those that only move or cast its values."""
-    tensor = output
-    for _ in range(len(view.graph.node) + 1):
-        producer = view.producer(tensor)
-        if producer is None:
-            raise Unclear("is a model input or initializer, not computed", "pass another --head")
-        index, node = producer
-        if not moves_values(node):
-            if not node.input or not node.input[0]:
-                raise Unclear(f"ends in {node.op_type}, which reads nothing", "the graph is broken: export it again")
-            if not all(isinstance(name, str) for name in (output, *node.input, *node.output)):
-                raise Unclear("has tensors whose names are not UTF-8", "export it again")  # protobuf hands out bytes
-            return Ending(output, index, node)
-        tensor = node.input[0]
-    raise Unclear("is computed in a circle", "the graph is broken: export it again")
+def _forced_raw(hints: Hints, ending: Ending) -> bool:
+    """Whether the user says that there is no activation; margins are logits too."""
+    return hints.activation == "none" and ending.node.op_type in _ACTIVATIONS
+
+
+def _is_mapped(hints: Hints, ending: Ending) -> bool:
+    """Whether values go into a ZipMap, as probabilities do."""
+    return hints.activation is None and ending.trail.keys is not None
 
 
 def _no_head(model: ModelFile, found: Sequence[Candidate]) -> ModelError:

@@ -119,6 +119,7 @@ def edit_for(model: ModelFile, plan: PatchPlan) -> GraphEdit:
     renames: dict[int, list[Rename]] = {}
     for rename in plan.renames:
         renames.setdefault(rename.node, []).append(rename)
+    plain = {transform.node for transform in plan.transforms}
     nodes = model.graph_records(GRAPH_NODE)
     outputs = model.graph_records(GRAPH_OUTPUT)
     value_infos = len(model.graph_records(GRAPH_VALUE_INFO))
@@ -129,7 +130,10 @@ def edit_for(model: ModelFile, plan: PatchPlan) -> GraphEdit:
                 inserted=tuple(
                     (i.before, wire.bytes_field(GRAPH_NODE, i.node.SerializeToString())) for i in plan.insertions
                 ),
-                replaced=tuple((i, _renamed_node(model, nodes[i], renames[i])) for i in sorted(renames)),
+                replaced=tuple(
+                    (i, _changed_node(model, nodes[i], renames.get(i, ()), plain=i in plain))
+                    for i in sorted({*renames, *plain})
+                ),
             ),
             GRAPH_INITIALIZER: FieldEdit(
                 inserted=tuple(
@@ -215,11 +219,25 @@ def _place(model: ModelFile, records: list[Field], index: int) -> int:
     return records[-1].end if records else model.graphs[-1].end
 
 
-def _renamed_node(model: ModelFile, record: Field, renames: Sequence[Rename]) -> bytes:
+def _changed_node(model: ModelFile, record: Field, renames: Sequence[Rename], *, plain: bool) -> bytes:
     payload = model.buffer[record.payload : record.end]
+    if plain:
+        payload = _without_post_transform(payload)
     for rename in renames:
         payload = _rename_in_node(payload, _RENAMED_FIELD[rename.side], rename.old.encode(), rename.new.encode())
     return wire.bytes_field(GRAPH_NODE, payload)
+
+
+def _without_post_transform(node: bytes) -> bytes:
+    """A NodeProto whose post_transform is NONE, which is the default."""
+    out = []
+    for field in wire.fields(node, 0, len(node)):
+        if field.number == NODE_ATTRIBUTE:
+            parts = wire.fields(node, field.payload, field.end)
+            if any(part.number == 1 and node[part.payload : part.end] == b"post_transform" for part in parts):
+                continue
+        out.append(node[field.start : field.end])
+    return b"".join(out)
 
 
 def _rename_in_node(node: bytes, number: int, old: bytes, new: bytes) -> bytes:

@@ -12,7 +12,9 @@ import numpy as np
 import onnx
 
 from onnxcal.errors import ModelError
+from onnxcal.graph import wire
 from onnxcal.graph.edit import edit_for, undo_edit
+from onnxcal.graph.head import Head
 from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.metadata import (
     CalibratedHead,
@@ -24,7 +26,7 @@ from onnxcal.graph.metadata import (
 )
 from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
 from onnxcal.graph.plan import DIVIDE, HeadPatch, make_plan, role_of
-from onnxcal.graph.skeleton import MODEL_METADATA
+from onnxcal.graph.skeleton import MODEL_METADATA, MODEL_OPSET_IMPORT
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.write import Draft, Piece, Trailer, join, write_taking_digest, write_with_digest
 from onnxcal.version import __version__
@@ -68,14 +70,14 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
     plan = make_plan(GraphView(model), [patch for patch, _ in patches])
     edit = edit_for(model, plan)
     pieces = tuple(edit.pieces(model))
-    undo = edit.undo(model)
+    undo = edit.undo(model) | ({} if plan.opset is None else {"opset_import": plan.opset})
     heads = [
         CalibratedHead(patch.head.as_json(), calibration, patch.output_name, patch.keep_logits)
         for patch, calibration in patches
     ]
 
     def trailer(sha256: str) -> bytes:
-        return metadata_records(__version__, heads, undo, sha256)
+        return _opset_record(plan.opset) + metadata_records(__version__, heads, undo, sha256)
 
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces) + len(trailer("0" * 64))
     if size > ONNXRUNTIME_LARGEST >= model.size:
@@ -84,6 +86,19 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
             hint="save the model with external data first",
         )
     return Patch(model, pieces, trailer)
+
+
+def with_logits(model: ModelFile, heads: Sequence[Head]) -> tuple[ModelFile, tuple[str, ...]]:
+    """A model that computes the logits of some heads as tensors of its own, and their names.
+
+    That is the model itself, unless logits are inside an operator, quantised, or only there as probabilities: then it
+    is the model as `make_patch` makes it, but without the division.
+    """
+    if all(head.is_logits for head in heads):
+        return model, tuple(head.logits for head in heads)
+    plan = make_plan(GraphView(model), [HeadPatch(head, ()) for head in heads])
+    data = join(model, edit_for(model, plan).pieces(model)) + _opset_record(plan.opset)
+    return ModelFile(ModelBytes(model.name, data, None, model.folder)), plan.logits
 
 
 def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
@@ -154,7 +169,17 @@ def _original_pieces(model: ModelFile, undo: Undo) -> list[Piece]:
     pieces = edit.pieces(model, lengths=lengths if len(lengths) == len(model.graphs) else None)
     props = zip(model.top_records(MODEL_METADATA), model.skeleton.metadata_props, strict=True)
     ours = [(record.start, record.end) for record, prop in props if is_ours(prop.key)]
-    return _without(pieces, ours)
+    if "opset_import" in undo.edit:
+        imports = zip(model.top_records(MODEL_OPSET_IMPORT), model.skeleton.opset_import, strict=True)
+        ours += [(record.start, record.end) for record, entry in imports if entry.domain == ""]
+    return _without(pieces, sorted(ours))
+
+
+def _opset_record(version: int | None) -> bytes:
+    """The import of the default operator set, for a model that has none."""
+    if version is None:
+        return b""
+    return wire.bytes_field(MODEL_OPSET_IMPORT, onnx.OperatorSetIdProto(version=version).SerializeToString())
 
 
 def _without(pieces: Sequence[Piece], gaps: Sequence[tuple[int, int]]) -> list[Piece]:

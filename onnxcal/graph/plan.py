@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnxcal.calibrators.steps import Step
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Head
+from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Fed, Head
 from onnxcal.graph.view import FLOAT_NAMES, GraphView, TensorType
 
 _ELEM_TYPES = {name: elem_type for elem_type, name in FLOAT_NAMES.items()}
@@ -27,6 +28,9 @@ IR_WITH_INITIALIZERS_APART = 4
 """Below this an initializer must also be a graph input, so constants come from Constant nodes (ONNX IR, IR 4)."""
 IR_WITH_NODE_METADATA = 10
 """From here a node has metadata_props; before, the tag goes into doc_string."""
+
+_OPSET_TO_IMPORT = 8
+"""The version that came out with IR 3, which models without a default operator set are usually in."""
 
 DIVIDE = "divide by temperature"
 _ROLE_KEY, _ROLE_PREFIX = "onnxcal.role", "onnxcal: "
@@ -61,6 +65,14 @@ class Rename:
 
 
 @dataclass(frozen=True)
+class NoPostTransform:
+    """An ai.onnx.ml operator that is to give its scores as they are."""
+
+    node: int
+    """Position in `graph.node` of the unpatched model."""
+
+
+@dataclass(frozen=True)
 class Insertion:
     """One new node, to stand before the node that is at `before` in the unpatched model."""
 
@@ -86,6 +98,12 @@ class PatchPlan:
     """Outputs to add, behind those there are."""
     renamed_outputs: tuple[tuple[int, str], ...]
     """Position in `graph.output`, and the new name."""
+    transforms: tuple[NoPostTransform, ...]
+    """Operators whose post_transform goes."""
+    opset: int | None
+    """Version of the default operator set to import, where the model imports none."""
+    logits: tuple[str, ...]
+    """For each head the tensor of the patched model with the logits, before they are calibrated."""
 
 
 def make_plan(view: GraphView, patches: Sequence[HeadPatch]) -> PatchPlan:
@@ -107,6 +125,9 @@ def make_plan(view: GraphView, patches: Sequence[HeadPatch]) -> PatchPlan:
         tuple(draft.value_infos),
         tuple(draft.new_outputs),
         tuple(draft.renamed_outputs),
+        tuple(draft.transforms),
+        _OPSET_TO_IMPORT if view.model.opset() is None else None,
+        tuple(draft.logits),
     )
 
 
@@ -116,6 +137,10 @@ def role_of(node: onnx.NodeProto) -> str | None:
     if tag is None and node.doc_string.startswith(_ROLE_PREFIX):
         tag = node.doc_string.removeprefix(_ROLE_PREFIX)
     return tag
+
+
+def _numpy_type(elem_type: int) -> np.dtype[Any]:
+    return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
 
 
 def _divisor_shape(head: Head) -> list[int]:
@@ -140,12 +165,15 @@ class _Draft:
     def __init__(self, view: GraphView) -> None:
         self.view = view
         self.taken = view.names()
+        self._opset = view.model.opset() or _OPSET_TO_IMPORT
         self.insertions: list[Insertion] = []
         self.renames: list[Rename] = []
         self.initializers: list[onnx.TensorProto] = []
         self.value_infos: list[onnx.ValueInfoProto] = []
         self.new_outputs: list[onnx.ValueInfoProto] = []
         self.renamed_outputs: list[tuple[int, str]] = []
+        self.transforms: list[NoPostTransform] = []
+        self.logits: list[str] = []
         self.raw: dict[str, str] = {}
         """Outputs that held raw logits and now hold probabilities, and what the logits are called instead."""
 
@@ -164,60 +192,147 @@ class _Draft:
             self.taken.add(patch.output_name)
             outputs = enumerate(self.view.graph.output)
             self.renamed_outputs += [(i, patch.output_name) for i, o in outputs if o.name == patch.head.output]
-        calibrated = self._add_activation(patch) if patch.head.node is None else self._feed_activation(patch)
+        if isinstance(patch.head.site, Fed):
+            calibrated = self._feed(patch, patch.head.site)
+        else:
+            calibrated = self._add_activation(patch, patch.head.site)
         if patch.keep_logits:
             declared = next(value for value in self.value_infos if value.name == calibrated)
             self.value_infos.remove(declared)
             self.new_outputs.append(declared)
 
-    def _feed_activation(self, patch: HeadPatch) -> str:
+    def _feed(self, patch: HeadPatch, site: Fed) -> str:
         """logits → Div → the activation that is there. Other readers of the logits keep reading them as they are."""
-        head, node = patch.head, patch.head.node
-        assert node is not None
+        head, own = patch.head, _ELEM_TYPES[patch.head.dtype]
         tensor = self.view.type_of(head.logits)
         logits = self.raw.get(head.logits, head.logits)
+        self.logits.append(logits)
         if not self.view.is_declared(head.logits) and tensor.rank is not None:
-            self.value_infos.append(helper.make_tensor_value_info(logits, _ELEM_TYPES[head.dtype], tensor.shape))
-        tail, calibrated = self._calibrate(node, patch, logits, tensor.shape)
-        self.renames.append(Rename(node, "input", logits, calibrated))
-        activated = self.view.graph.node[node].output[0]
-        if tail != _ELEM_TYPES[head.dtype]:
+            self.value_infos.append(helper.make_tensor_value_info(logits, own, tensor.shape))
+        first = site.readers[0]
+        tail, calibrated = self._calibrate(first, patch, logits, tensor.shape)
+        fed = calibrated
+        if tail != own and not site.single:
+            fed = self._declare(f"{head.logits}_calibrated_{head.dtype}", own, tensor.shape)
+            self._insert(first, "Cast", [calibrated], fed, "cast back", to=own)
+        self.renames += [Rename(node, "input", logits, fed) for node in site.readers]
+        activated = site.activated
+        renamed = bool(patch.output_name) and activated == head.output
+        if tail != own and site.single:
             as_float = self._declare(f"{activated}_{FLOAT_NAMES[tail]}", tail, tensor.shape)
-            self.renames.append(Rename(node, "output", activated, as_float))
-            final = patch.output_name if patch.output_name and activated == head.output else activated
-            self._insert(node + 1, "Cast", [as_float], final, "cast back", to=_ELEM_TYPES[head.dtype])
-        elif patch.output_name and activated == head.output:
-            self.renames.append(Rename(node, "output", activated, patch.output_name))
-        if patch.output_name:
-            if activated != head.output:
-                self.renames.append(Rename(self.view.producers[head.output], "output", head.output, patch.output_name))
-            self._redirect_readers(head.output, patch.output_name)
+            self.renames.append(Rename(first, "output", activated, as_float))
+            final = patch.output_name if patch.output_name and renamed else activated
+            self._insert(first + 1, "Cast", [as_float], final, "cast back", to=own)
+        elif patch.output_name and renamed:
+            self.renames.append(Rename(self.view.producers[activated], "output", activated, patch.output_name))
+        self._rename_output(patch, made_here=renamed)
         return calibrated
 
-    def _add_activation(self, patch: HeadPatch) -> str:
-        """producer → Div → Softmax or Sigmoid → output. The raw logits get a new name, unless the output does."""
-        head = patch.head
-        tensor = self.view.type_of(head.output)
-        producer = self.view.producers[head.output]
-        raw = head.output
-        if patch.output_name is None:
-            raw = self._declare(f"{head.output}_uncalibrated", _ELEM_TYPES[head.dtype], tensor.shape)
-            self.raw[head.output] = raw
-            self.renames.append(Rename(producer, "output", head.output, raw))
-            self._redirect_readers(head.output, raw)
-        after = producer + 1
-        tail, calibrated = self._calibrate(after, patch, raw, tensor.shape)
-        final = patch.output_name or head.output
-        activated = final
-        if tail != _ELEM_TYPES[head.dtype]:
-            activated = self._declare(f"{head.output}_{FLOAT_NAMES[tail]}", tail, tensor.shape)
-        if head.task == "multiclass":
-            self._insert_softmax(after, head, calibrated, activated, tail, tensor)
+    def _add_activation(self, patch: HeadPatch, site: Added) -> str:
+        """producer → logits → Div → Softmax or Sigmoid → the target. What the target held gets a new name."""
+        head, target = patch.head, site.target
+        tensor = self.view.type_of(target)
+        producer = self.view.producers[target]
+        own = _ELEM_TYPES[head.dtype]
+        final, material = target, target
+        if patch.output_name is not None and target == head.output:
+            final = patch.output_name
         else:
-            self._insert(after, "Sigmoid", [calibrated], activated, "activation")
-        if activated != final:
-            self._insert(after, "Cast", [activated], final, "cast back", to=_ELEM_TYPES[head.dtype])
+            material = self._declare(f"{target}_uncalibrated", own, tensor.shape)
+            self.raw[target] = material
+            self.renames.append(Rename(producer, "output", target, material))
+        if site.material == "logits":  # raw logits stay what they are for whoever reads them
+            self._redirect_readers(target, material)
+        elif final != target:
+            self._redirect_readers(target, final)
+        after = producer + 1
+        logits, shape = self._logits(after, head, site, material, tensor.shape)
+        self.logits.append(logits)
+        tail, calibrated = self._calibrate(after, patch, logits, shape)
+        made = self._activate(after, head, site, calibrated, shape, tail, final if tail == own else None)
+        if tail != own:
+            self._insert(after, "Cast", [made], final, "cast back", to=own)
+        if target != head.output:
+            self._rename_output(patch, made_here=False)
         return calibrated
+
+    def _logits(self, at: int, head: Head, site: Added, material: str, shape: Shape) -> tuple[str, Shape]:
+        """The nodes that make logits of what there is; returns their name and shape."""
+        own = _ELEM_TYPES[head.dtype]
+        if site.material == "quantized":
+            assert site.node is not None
+            quantized = self.view.graph.node[site.node]
+            material = self._declare(f"{head.logits}_dequantized", own, shape)
+            self._insert(at, "DequantizeLinear", list(quantized.input[:3]), material, "dequantize logits")
+        if site.material == "scores":
+            assert site.node is not None
+            self.transforms.append(NoPostTransform(site.node))
+        if site.material == "probabilities":
+            material = self._log_odds(at, head, material, shape)
+        if not site.column:
+            return material, shape
+        shape = None if shape is None else (*shape[: head.axis], 1, *shape[head.axis + 1 :])
+        column = self._declare(f"{head.logits}_margin", own, shape)
+        index = self._tensor(at, "onnxcal_second_column", np.array([1], np.int64))
+        self._insert(at, "Gather", [material, index], column, "second column", axis=head.axis)
+        return column, shape
+
+    def _log_odds(self, at: int, head: Head, p: str, shape: Shape) -> str:
+        """log p for a softmax, log p − log(1 − p) for a sigmoid, of probabilities that are kept off 0."""
+        own = _ELEM_TYPES[head.dtype]
+        if self._opset < 8:
+            raise ModelError(
+                f"output '{head.output}' of {self.view.model.name} holds probabilities, and opset {self._opset} has no "
+                "Max to keep their logarithms finite",
+                hint="export it at opset 8 or later",
+            )
+        least = self._tensor(at, "onnxcal_smallest", np.array([SMALLEST_PROBABILITY], _numpy_type(own)))
+
+        def log(values: str, base: str) -> str:
+            kept = self._declare(f"{base}_kept", own, shape)
+            logs = self._declare(f"{base}_log", own, shape)
+            self._insert(at, "Max", [values, least], kept, "keep off zero")
+            self._insert(at, "Log", [kept], logs, "logarithm")
+            return logs
+
+        logs = log(p, head.logits)
+        if head.activation != "sigmoid":
+            return logs
+        one = self._tensor(at, "onnxcal_one", np.array([1], _numpy_type(own)))
+        complement = self._declare(f"{head.logits}_complement", own, shape)
+        self._insert(at, "Sub", [one, p], complement, "complement")
+        odds = self._declare(f"{head.logits}_log_odds", own, shape)
+        self._insert(at, "Sub", [logs, log(complement, f"{head.logits}_complement")], odds, "log odds")
+        return odds
+
+    def _activate(
+        self, at: int, head: Head, site: Added, calibrated: str, shape: Shape, tail: int, final: str | None
+    ) -> str:
+        """The activation, and the second column where one is missing; `final` None makes a new name."""
+        whole = shape if not site.column or shape is None else (*shape[: head.axis], 2, *shape[head.axis + 1 :])
+        made = final or self._declare(f"{head.output}_{FLOAT_NAMES[tail]}", tail, whole)
+        if head.task == "multiclass":
+            self._insert_softmax(at, head, calibrated, made, tail, TensorType(tail, shape))
+            return made
+        if not site.column:
+            self._insert(at, "Sigmoid", [calibrated], made, "activation")
+            return made
+        p = self._declare(f"{head.output}_positive", tail, shape)
+        less = self._declare(f"{head.output}_negative", tail, shape)
+        one = self._tensor(at, "onnxcal_one", np.array([1], _numpy_type(tail)))
+        self._insert(at, "Sigmoid", [calibrated], p, "activation")
+        self._insert(at, "Sub", [one, p], less, "complement")
+        self._insert(at, "Concat", [less, p], made, "both columns", axis=head.axis)
+        return made
+
+    def _rename_output(self, patch: HeadPatch, *, made_here: bool) -> None:
+        """Give the output its new name where it is made, and where it is read."""
+        if not patch.output_name:
+            return
+        output = patch.head.output
+        if not made_here:
+            self.renames.append(Rename(self.view.producers[output], "output", output, patch.output_name))
+        self._redirect_readers(output, patch.output_name)
 
     def _calibrate(self, before: int, patch: HeadPatch, logits: str, shape: Shape) -> tuple[int, str]:
         """The nodes of the calibrator's steps; returns their element type and the name of the calibrated logits.
@@ -231,7 +346,7 @@ class _Draft:
             tensor = self._declare(f"{patch.head.logits}_{FLOAT_NAMES[tail]}", tail, shape)
             self._insert(before, "Cast", [logits], tensor, "cast", to=tail)
         for step in patch.steps:
-            divisor = self._constant(before, "onnxcal_temperature", step.value, tail, _divisor_shape(patch.head))
+            divisor = self._temperature(before, step.value, tail, _divisor_shape(patch.head))
             quotient = self._declare(f"{patch.head.logits}_calibrated", tail, shape)
             self._insert(before, "Div", [tensor, divisor], quotient, DIVIDE)
             tensor = quotient
@@ -239,7 +354,7 @@ class _Draft:
 
     def _insert_softmax(self, at: int, head: Head, source: str, target: str, tail: int, tensor: TensorType) -> None:
         """A Softmax over the class axis. Below opset 13 it flattens, so the class axis must be the last one there."""
-        if self.view.opset >= 13 or head.axis + 1 == tensor.rank:
+        if self._opset >= 13 or head.axis + 1 == tensor.rank:
             self._insert(at, "Softmax", [source], target, "activation", axis=head.axis)
             return
         if tensor.rank is None or tensor.shape is None:
@@ -273,8 +388,8 @@ class _Draft:
             node.doc_string = _ROLE_PREFIX + role
         self.insertions.append(Insertion(before, node))
 
-    def _constant(self, before: int, name: str, value: float, elem_type: int, shape: Sequence[int]) -> str:
-        dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+    def _temperature(self, before: int, value: float, elem_type: int, shape: Sequence[int]) -> str:
+        dtype = _numpy_type(elem_type)
         with np.errstate(over="ignore", under="ignore"):
             array = np.full(shape, value, dtype)
         if not (np.isfinite(array).all() and array.min() >= np.finfo(dtype).tiny):
@@ -282,13 +397,18 @@ class _Draft:
                 f"temperature {value:g} cannot be held in {dtype.name}, the type of the head",
                 hint="check the scale of the logits; or export the model in float64",
             )
+        return self._tensor(before, "onnxcal_temperature", array)
+
+    def _tensor(self, before: int, name: str, array: NDArray[Any]) -> str:
+        """A constant tensor; returns its name."""
         name = self._fresh(name)
-        tensor = helper.make_tensor(name, elem_type, list(shape), array.tobytes(), raw=True)
+        elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = helper.make_tensor(name, elem_type, list(array.shape), array.tobytes(), raw=True)
         if self.view.model.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
             self.initializers.append(tensor)
         else:
             node = helper.make_node("Constant", [], [name], name=self._fresh("onnxcal_constant"), value=tensor)
-            node.doc_string = _ROLE_PREFIX + "temperature"
+            node.doc_string = _ROLE_PREFIX + "constant"
             self.insertions.append(Insertion(before, node))
         return name
 

@@ -20,9 +20,10 @@ from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.tails import Hints
 from onnxcal.inference.feeds import Feed, Feeder
+from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.session import Session, open_session
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
 from onnxcal.rows import (
@@ -149,7 +150,10 @@ def collect(
     progress: Progress | None = None,
 ) -> CollectedLogits:
     """`collect_logits` for a model and a head that are already known."""
-    session = open_session(model, tap=[head.logits], provider=options.provider, threads=options.threads)
+    form, (logits,) = with_logits(model, [head])
+    recognition = Recognition(model, head, options)
+    taps = list(dict.fromkeys([logits, *(recognition.taps if form is model else [])]))
+    session = open_session(form, tap=taps, provider=options.provider, threads=options.threads)
     feeder = Feeder(session.inputs, source, options.batch_size)
     spool, truths, samples = _Spool(), [], []
     digests = _Digests()
@@ -162,8 +166,11 @@ def collect(
             )
         digests.update(feed)
         if done == 0:
-            _check_batch_axis(session, feed, head)
-        tensor = whole_samples(session.run(feed.arrays, [head.logits])[0], feed, head)
+            _check_batch_axis(session, feed, head, logits)
+        tensors = dict(zip(taps, session.run(feed.arrays, taps), strict=True))
+        tensor = tensors[logits]
+        recognition.check(tensor, tensors, feed)
+        tensor = whole_samples(tensor, feed, head)
         rows, truth = rows_of(tensor, feed.labels, head)
         sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
         dense = dense or len(rows) != feed.size
@@ -185,7 +192,7 @@ def collect(
     values = spool.array()
     refuse_probabilities(
         Logits(values, head.task),
-        f"output '{head.output}' of {model.name}" if head.node is None else f"tensor '{head.logits}' of {model.name}",
+        f"tensor '{head.logits}' of {model.name}",
         "drop --activation if you passed it; or export the model with its Softmax, or without any",
     )
     return CollectedLogits(
@@ -235,7 +242,7 @@ def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
     return tensor[:keep] if batch_axis == 0 else tensor[:, :keep]
 
 
-def _check_batch_axis(session: Session, feed: Feed, head: Head) -> None:
+def _check_batch_axis(session: Session, feed: Feed, head: Head, logits: str) -> None:
     """Ask the model with one sample which axis of its logits counts samples, where the sizes alone could mislead.
 
     Raises
@@ -246,7 +253,7 @@ def _check_batch_axis(session: Session, feed: Feed, head: Head) -> None:
     if head.rank in (1, 2) or head.task == "binary" or feed.padded_size == 1:
         return
     try:
-        one = session.run({name: array[:1] for name, array in feed.arrays.items()}, [head.logits])[0]
+        one = session.run({name: array[:1] for name, array in feed.arrays.items()}, [logits])[0]
     except ModelError:  # a fixed batch size
         return
     batch_axis = 1 if head.axis == 0 else 0

@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.errors import ModelError
+from onnxcal.errors import DataError, ModelError
 from onnxcal.graph.detect import find_head
-from onnxcal.graph.head import Head
+from onnxcal.graph.head import Head, Rounded
 from onnxcal.graph.metadata import CalibratedHead
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.moves import transpositions
 from onnxcal.graph.tails import Hints
-from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import whole_samples
+from onnxcal.inference.expected import activated, expected_output, output_array, shape_tensors
 from onnxcal.inference.feeds import Feed
+from onnxcal.inference.recognition import RECOGNITION_TOLERANCE, recognition_error
 from onnxcal.rows import logit_rows
 from onnxcal.verification.checks import Check
-from onnxcal.verification.reference import in_logits_layout, reference
 
 TOLERANCE = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5, "float64": 1e-12}
 """Largest error of a probability, by the head's element type. For log-probabilities below −1 it is relative."""
@@ -71,38 +70,51 @@ class HeadComparison:
                 hint="its outputs were renamed since: patch the original again",
             )
         self.temperature = float(entry.calibration["temperature"])
-        self.moves = transpositions(GraphView(original), self.head)
-        self.tolerance = TOLERANCE[self.head.dtype]
+        steps = sum(step.scale for step in self.head.trail if isinstance(step, Rounded))
+        self.tolerance = TOLERANCE[self.head.dtype] + steps  # a value between two steps goes either way
         self.max_abs_error = 0.0
         self.worst = _Worst()
         self.argmax_changed = self.argmax_wrong = 0
+        self.unrecognised = 0.0
 
     @property
     def taps(self) -> list[str]:
-        """Tensors of the original model that the comparison needs."""
-        return [self.head.logits, *(move.tensor for move in self.moves)]
+        """Tensors of the original model, besides the logits, that the comparison needs."""
+        return [self.head.output, *shape_tensors(self.head)]
 
-    def update(self, tensors: Mapping[str, Any], output: NDArray[Any], feed: Feed, first: int) -> None:
-        """Take in one batch: tensors of the original by name, and the patched model's output."""
-        logits = tensors[self.head.logits]
-        expected = reference(logits, self.head, self.temperature)
-        got = in_logits_layout(output, logits.shape, self.moves, tensors)
-        logits, expected, got = (whole_samples(array, feed, self.head) for array in (logits, expected, got))
-        if output.dtype.name in TOLERANCE:
-            self.tolerance = max(self.tolerance, TOLERANCE[output.dtype.name])
+    def update(self, logits: NDArray[Any], tensors: Mapping[str, Any], output: Any, feed: Feed, first: int) -> None:
+        """Take in one batch: logits and tensors of the original by name, and the patched model's output."""
+        expected = expected_output(logits, self.head, self.temperature, tensors)
+        got = output_array(output, self.head)
+        self.unrecognised = max(self.unrecognised, recognition_error(logits, self.head, tensors))
+        if got.dtype.name in TOLERANCE:
+            self.tolerance = max(self.tolerance, TOLERANCE[got.dtype.name])
+        if got.size != expected.values.size:
+            raise DataError(
+                f"output '{self.output}' has shape {got.shape} where {expected.values.shape} is expected",
+                hint="this is a bug in onnxcal: please report the model",
+            )
+        got = got.reshape(expected.values.shape).astype(np.result_type(got.dtype, np.float64))
+        counts = np.isin(expected.source, whole_samples(_positions(logits), feed, self.head))
         with np.errstate(invalid="ignore"):  # -inf - -inf, where the two are equal
-            error = np.where(got == expected, 0.0, np.abs(got - expected))
+            error = np.where((got == expected.values) | ~counts, 0.0, np.abs(got - expected.values))
         error = np.where(np.isnan(error), np.inf, error)
         self.max_abs_error = max(self.max_abs_error, float(error.max(initial=0.0)))
-        rounding = self._rounding(logits, expected)
+        inner = activated(logits, self.head, self.temperature)
+        rounding = self._rounding(logits, inner)
+        outer = np.broadcast_to(rounding, logits.shape).reshape(-1)[expected.source]
         if self.head.activation == "log_softmax":
-            scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected), expected, 1.0)))
-            error, rounding = error / scale, rounding / scale
-        self.worst = self.worst.or_worse(error, rounding, got, expected, first)
-        self._count_flips(logits, expected, got, rounding)
+            scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected.values), expected.values, 1.0)))
+            error, outer = error / scale, outer / scale
+        self.worst = self.worst.or_worse(error, outer, got, expected.values, first)
+        values = np.full(logits.size, np.nan)
+        direct = ~expected.negated
+        values[expected.source[direct]] = got[direct]
+        parts = (logits, inner, values.reshape(logits.shape), np.broadcast_to(rounding, logits.shape))
+        self._count_flips(*(whole_samples(part, feed, self.head) for part in parts))
 
-    def checks(self) -> tuple[Check, Check]:
-        """The finding on the values, and on the predicted classes."""
+    def checks(self) -> tuple[Check, ...]:
+        """The finding on the values, on the predicted classes, and on the head as it stands."""
         kind = "log-probabilities" if self.head.activation == "log_softmax" else "probabilities"
         worst = self.worst
         limit = self.tolerance + worst.rounding
@@ -116,6 +128,15 @@ class HeadComparison:
         return (
             Check(f"{kind} of '{self.output}'", worst.error <= limit, worst.error, limit, detail),
             Check(f"arg max of '{self.output}'", self.argmax_wrong == 0, float(self.argmax_wrong), 0.0, flips),
+            Check(
+                f"head '{self.head.output}'",
+                self.unrecognised <= RECOGNITION_TOLERANCE,
+                self.unrecognised,
+                RECOGNITION_TOLERANCE,
+                f"unpatched, it is the {self.head.activation} of its logits to within {self.unrecognised:.2g}"
+                if self.head.activation != "none"
+                else "unpatched, it holds the logits",
+            ),
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -153,7 +174,7 @@ class HeadComparison:
     ) -> None:
         """Predictions that differ from those of the raw logits; a tie within the tolerance is no error."""
         if self.head.task != "multiclass":
-            flipped = (logits > 0) != (got > 0.5)
+            flipped = ((logits > 0) != (got > 0.5)) & ~np.isnan(got)
             self.argmax_wrong += int((flipped & (np.abs(expected - 0.5) > self.tolerance + rounding)).sum())
             self.argmax_changed += int(flipped.sum())
             return
@@ -161,6 +182,8 @@ class HeadComparison:
             logit_rows(np.asarray(array, np.float64), "multiclass", self.head.axis, flatten=self.head.flatten)
             for array in (logits, expected, got, np.broadcast_to(rounding, expected.shape))
         ]
+        if np.isnan(rows[2]).any():  # not all classes are in the output
+            return
         before, after = rows[0].argmax(axis=1), rows[2].argmax(axis=1)
         index = np.arange(len(before))
         gap = rows[1][index, before] - rows[1][index, after]
@@ -168,6 +191,11 @@ class HeadComparison:
         allowed = scale * (2 * self.tolerance + rows[3][index, before] + rows[3][index, after])
         self.argmax_wrong += int((gap > allowed).sum())
         self.argmax_changed += int((before != after).sum())
+
+
+def _positions(tensor: NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each element, in its shape."""
+    return np.arange(tensor.size).reshape(tensor.shape)
 
 
 def recorded_head(original: ModelFile, entry: CalibratedHead) -> Head:

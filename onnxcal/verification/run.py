@@ -10,11 +10,10 @@ import numpy as np
 
 from onnxcal.data import Source, open_source
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Head
 from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, prefetched
 from onnxcal.inference.feeds import Feed, Feeder
@@ -91,10 +90,15 @@ class _Run:
         self.original, self.options = original, options
         calibrated = {c.head.output for c in comparisons} | {c.output for c in comparisons}
         self.others = [o.name for o in original.graph.output if o.name not in calibrated]
-        self.derived = GraphView(original).depend_on([_activated(original, c.head) for c in comparisons])
+        self.derived = GraphView(original).depend_on([c.head.place for c in comparisons])
+        form, self.logits = with_logits(original, [c.head for c in comparisons])
         taps = list(dict.fromkeys(tap for c in comparisons for tap in c.taps))
+        taps += [name for name in self.logits if form is original and name not in taps]
         self.taps = list(dict.fromkeys([*taps, *self.others]))
         self.before = open_session(original, tap=taps, provider=options.provider, threads=options.threads)
+        self.form = None
+        if form is not original:
+            self.form = open_session(form, tap=self.logits, provider=options.provider, threads=options.threads)
         self.after = open_session(patched, provider=options.provider, threads=options.threads)
         self.notes: dict[str, None] = {}
         self.n_samples = 0
@@ -107,8 +111,12 @@ class _Run:
         for feed in prefetched(feeder.feeds()):
             tensors = dict(zip(self.taps, self.before.run(feed.arrays, self.taps), strict=True))
             results = self.after.run(feed.arrays, outputs)
-            for comparison, output in zip(self.comparisons, results, strict=False):
-                comparison.update(tensors, output, feed, self.n_samples)
+            if self.form is None:
+                logits = [tensors[name] for name in self.logits]
+            else:
+                logits = self.form.run(feed.arrays, self.logits)
+            for comparison, z, output in zip(self.comparisons, logits, results, strict=False):
+                comparison.update(z, tensors, output, feed, self.n_samples)
             for name, result in zip(self.others, results[len(self.comparisons) :], strict=True):
                 if not self._unchanged(name, tensors[name], result, feed):
                     self.differing.setdefault(name, self.n_samples)
@@ -158,10 +166,6 @@ class _Run:
     @cached_property
     def _untapped(self) -> Session:
         return open_session(self.original, provider=self.options.provider, threads=self.options.threads)
-
-
-def _activated(original: ModelFile, head: Head) -> str:
-    return head.output if head.node is None else original.graph.node[head.node].output[0]
 
 
 def _is_float(value: Any) -> bool:

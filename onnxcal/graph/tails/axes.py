@@ -10,7 +10,9 @@ _CLASSES_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization"})
 _CLASSES_SECOND = frozenset(
     {"Conv", "ConvTranspose", "Resize", "Upsample", "BatchNormalization", "InstanceNormalization"}
 )
-_SAME_LAYOUT = frozenset({"Identity", "Cast", "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Clip", "Dropout"})
+_SAME_LAYOUT = frozenset(
+    {"Identity", "Cast", "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Clip", "Dropout", "DequantizeLinear"}
+)
 
 
 def positive_axis(axis: int, rank: int | None) -> int:
@@ -71,7 +73,7 @@ def one_logit_axis(view: GraphView, tensor: str) -> int:
     return 0 if found.rank == 1 else 1
 
 
-def float_type(view: GraphView, logits: str, output: str) -> str:
+def float_type(view: GraphView, logits: str, output: str, default: int = 0) -> str:
     """The logits' element type by its NumPy name.
 
     Raises
@@ -79,7 +81,7 @@ def float_type(view: GraphView, logits: str, output: str) -> str:
     Unclear
         It is known and is not floating point.
     """
-    elem_type = view.type_of(logits).elem_type or view.type_of(output).elem_type
+    elem_type = view.type_of(logits).elem_type or view.type_of(output).elem_type or default
     if elem_type not in FLOAT_NAMES:
         raise Unclear(
             "has logits that are not floating point", "only float16, bfloat16, float32 and float64 heads are known"

@@ -6,24 +6,38 @@ that keep them linear or rectify them. A Div or Exp at the end may be a softmax 
 
 from __future__ import annotations
 
-from onnxcal.graph.head import Head
+from onnxcal.graph.head import Added, Head
 from onnxcal.graph.moves import DEFAULT_DOMAINS, moves_values
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
-from onnxcal.graph.tails.registry import Hints, Unclear
+from onnxcal.graph.tails.registry import Ending, Hints, Unclear
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
 
-_LINEAR = frozenset({"Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum", "BatchNormalization"})
+_LINEAR = frozenset(
+    {"Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum", "BatchNormalization"}
+    | {"QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger"}  # 8-bit
+    | {
+        f"com.microsoft.{op}"
+        for op in ("QGemm", "FusedMatMul", "FusedGemm", "MatMulNBits", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+    }
+    | {f"ai.onnx.ml.{op}" for op in ("LinearClassifier", "LinearRegressor", "TreeEnsemble", "TreeEnsembleRegressor")}
+    | {f"ai.onnx.ml.{op}" for op in ("TreeEnsembleClassifier", "SVMClassifier", "SVMRegressor")}
+)
 _KEEPS = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Dropout"}  # scale, bias, rectify
     | {"GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"}  # pool
     | {"Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
+    | {f"com.microsoft.{op}" for op in ("QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool")}
+    | {f"com.microsoft.{op}" for op in ("QuantizeLinear", "DequantizeLinear")}
 )
-_PARAMETERS_BEHIND = frozenset({"Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"})
+_PARAMETERS_BEHIND = frozenset(
+    {"Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
+    | {f"com.microsoft.{op}" for op in ("QuantizeLinear", "DequantizeLinear", "QLinearGlobalAveragePool")}
+)
 _NEEDS_A_CONSTANT = frozenset({"Mul", "Div"})  # of two variable tensors these are no longer linear
 
 
-def logits_head(view: GraphView, output: str, hints: Hints) -> Head:
+def logits_head(view: GraphView, ending: Ending, hints: Hints) -> Head:
     """A head whose output is its logits.
 
     Raises
@@ -31,13 +45,14 @@ def logits_head(view: GraphView, output: str, hints: Hints) -> Head:
     Unclear
         The values may be something else than logits, or their class axis is not clear.
     """
+    output = ending.output if ending.trail.keys is None else ending.trail.tensor
     if hints.activation != "none":
         culprit = _not_linear(view, output, set())
         if culprit is not None:
             raise Unclear(
                 f"ends in {culprit}, which is not understood",
-                "pass --activation none if its values are logits; else export the model so that it ends in "
-                "logits, Softmax, LogSoftmax or Sigmoid",
+                "pass --activation none if its values are logits, or --activation softmax (sigmoid) if they are "
+                "probabilities; else export the model so that it ends in logits, Softmax, LogSoftmax or Sigmoid",
             )
     tensor = view.type_of(output)
     task: Task = hints.task or ("binary" if _one_logit(view, output, hints) else "multiclass")
@@ -49,14 +64,16 @@ def logits_head(view: GraphView, output: str, hints: Hints) -> Head:
     producer = view.producer(output)
     made_by = producer[1].op_type if producer else "?"
     return Head(
-        output=output,
+        output=ending.output,
         logits=output,
         task=task,
         activation="none",
         axis=axis,
         num_classes=2 if task == "binary" else tensor.size(axis),
         dtype=float_type(view, output, output),
+        site=Added(output, "logits"),
         rank=tensor.rank,
+        keys=ending.trail.keys,
         evidence=f"raw logits out of {made_by}",
     )
 
@@ -78,7 +95,7 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
     op = node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
     if op in _LINEAR:
         return None
-    if moves_values(node):
+    if moves_values(view, node):
         inputs = list(node.input[:1])
     elif op in _KEEPS:
         inputs = list(node.input[:1] if op in _PARAMETERS_BEHIND else node.input)
@@ -91,4 +108,4 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
         return op
     culprits = (culprit for name in variable if (culprit := _not_linear(view, name, seen)) is not None)
     culprit = next(culprits, None)
-    return None if culprit is None else culprit if moves_values(node) else f"{op} of what {culprit} makes"
+    return None if culprit is None else culprit if moves_values(view, node) else f"{op} of what {culprit} makes"

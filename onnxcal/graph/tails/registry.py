@@ -9,7 +9,7 @@ from typing import TypeAlias
 import onnx
 
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.moves import DEFAULT_DOMAINS
+from onnxcal.graph.moves import DEFAULT_DOMAINS, Trail, walk_back
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
 
@@ -37,7 +37,7 @@ class Hints:
 
 @dataclass(frozen=True)
 class Ending:
-    """The last node of an output that does more than move or cast values."""
+    """The last node of an output that does more than move values, and the way from there to the output."""
 
     output: str
     """Name of the model output."""
@@ -45,25 +45,29 @@ class Ending:
     """Position of the node in `graph.node`."""
     node: onnx.NodeProto
     """The node."""
+    trail: Trail
+    """What it makes, and what happens to that on the way to the output."""
 
 
-Tail: TypeAlias = Callable[[GraphView, Ending, Hints], Head]
-_tails: dict[str, Tail] = {}
+Tail: TypeAlias = Callable[[GraphView, Ending, Hints], "Head | None"]
+"""The head of an ending, or None if it is none of its kind; raises Unclear if it is, but not enough is known."""
+_tails: dict[tuple[str, str], Tail] = {}
 
 
-def tail(op_type: str) -> Callable[[Tail], Tail]:
-    """Register a function for heads that end in `op_type` of the default operator set.
+def tail(*op_types: str, domain: str = "") -> Callable[[Tail], Tail]:
+    """Register a function for heads that end in some operators.
 
     Raises
     ------
     ValueError
-        Another function is registered for that operator.
+        Another function is registered for one of them.
     """
 
     def register(function: Tail) -> Tail:
-        if op_type in _tails:
-            raise ValueError(f"two tails are registered for {op_type}")
-        _tails[op_type] = function
+        for op_type in op_types:
+            if (domain, op_type) in _tails:
+                raise ValueError(f"two tails are registered for {op_type}")
+            _tails[domain, op_type] = function
         return function
 
     return register
@@ -71,4 +75,36 @@ def tail(op_type: str) -> Callable[[Tail], Tail]:
 
 def find_tail(node: onnx.NodeProto) -> Tail | None:
     """The function for a node, if one is registered."""
-    return _tails.get(node.op_type) if node.domain in DEFAULT_DOMAINS else None
+    return _tails.get(("" if node.domain in DEFAULT_DOMAINS else node.domain, node.op_type))
+
+
+def ending_of(view: GraphView, output: str, tensor: str) -> Ending:
+    """The node that computes a tensor, behind those that only move its values.
+
+    Raises
+    ------
+    Unclear
+        Nothing computes it.
+    """
+    trail = walk_back(view, tensor)
+    if trail is None:
+        raise Unclear("is computed in a circle", "the graph is broken: export it again")
+    producer = view.producer(trail.tensor)
+    if producer is None:
+        raise Unclear("is a model input or initializer, not computed", "pass another --head")
+    index, node = producer
+    if not any(node.input):
+        raise Unclear(f"ends in {node.op_type}, which reads nothing", "pass another --head")
+    if not all(isinstance(name, str) for name in (output, *node.input, *node.output)):
+        raise Unclear("has tensors whose names are not UTF-8", "export it again")  # protobuf hands out bytes
+    return Ending(output, index, node, trail)
+
+
+def recognise(view: GraphView, output: str, tensor: str, hints: Hints) -> Head | None:
+    """The head whose probabilities (or their logarithms) a tensor inside the graph holds; None if that is not known."""
+    try:
+        ending = ending_of(view, output, tensor)
+    except Unclear:
+        return None
+    function = find_tail(ending.node)
+    return None if function is None else function(view, ending, hints)

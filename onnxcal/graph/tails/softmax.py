@@ -6,20 +6,20 @@ Below opset 13 these flatten their input to 2-D at `axis` (default 1) and normal
 
 from __future__ import annotations
 
-from onnxcal.graph.head import Activation, Head
+from onnxcal.graph.head import Activation, Fed, Head
 from onnxcal.graph.tails.axes import float_type, positive_axis
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, tail
 from onnxcal.graph.view import GraphView
 
 
 @tail("Softmax")
-def softmax(view: GraphView, ending: Ending, hints: Hints) -> Head:
+def softmax(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     """A multiclass head whose probabilities a Softmax makes."""
     return _head(view, ending, hints, "softmax")
 
 
 @tail("LogSoftmax")
-def log_softmax(view: GraphView, ending: Ending, hints: Hints) -> Head:
+def log_softmax(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     """A multiclass head whose log-probabilities a LogSoftmax makes."""
     return _head(view, ending, hints, "log_softmax")
 
@@ -59,9 +59,11 @@ def _head(view: GraphView, ending: Ending, hints: Hints, activation: Activation)
         axis=axis,
         num_classes=num_classes,
         dtype=float_type(view, logits, ending.output),
+        site=Fed((ending.index,), ending.node.output[0], single=True),
         flatten=flatten,
         rank=tensor.rank,
-        node=ending.index,
+        trail=ending.trail.steps,
+        keys=ending.trail.keys,
         evidence=f"{op} over {where} of '{logits}'",
     )
 

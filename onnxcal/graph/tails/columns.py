@@ -1,0 +1,133 @@
+"""Binary heads with two columns: [1 − p, p] joined of a probability, or [−s, s] of a margin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from onnxcal.graph.head import Added, Complemented, Fed, Head
+from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
+from onnxcal.graph.tails.axes import float_type, positive_axis
+from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
+from onnxcal.graph.view import GraphView
+
+
+@tail("Concat")
+def concat(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """Two columns, of which one follows from the other."""
+    node = ending.node
+    if len(node.input) != 2:
+        return None
+    for reverse in (False, True):
+        first, second = reversed(node.input) if reverse else node.input
+        head = _probabilities(view, ending, hints, first, second, reverse) or (
+            None if reverse else _margins(view, ending, hints, first, second)
+        )
+        if head is not None:
+            return head
+    return None
+
+
+def _probabilities(
+    view: GraphView, ending: Ending, hints: Hints, first: str, second: str, reverse: bool
+) -> Head | None:
+    """[1 − p, p], or [p, 1 − p]."""
+    if hints.activation not in (None, "sigmoid") or hints.task == "multiclass":
+        return None
+    p = source_of(view, second)
+    less, negated = _complement_of(view, source_of(view, first)), None
+    if less is None or source_of(view, less) != p:
+        negated = _negated_sigmoid(view, source_of(view, first), p)
+        if negated is None:
+            return None
+    inner = recognise(view, ending.output, second, Hints("binary", None, hints.activation))
+    if inner is None or inner.activation != "sigmoid" or not isinstance(inner.site, Fed) or inner.trail:
+        return None
+    site = inner.site if negated is None else replace(inner.site, readers=(*inner.site.readers, negated))
+    step = Complemented(second, _axis(view, ending.node, second), reverse)
+    return replace(
+        inner,
+        site=site,
+        trail=(step, *ending.trail.steps),
+        keys=ending.trail.keys,
+        evidence=f"[{'p, 1 - p' if reverse else '1 - p, p'}] of {inner.evidence}",
+    )
+
+
+def _margins(view: GraphView, ending: Ending, hints: Hints, first: str, second: str) -> Head | None:
+    """[−s, s]: σ(s) is the probability of the second class, and a softmax would give σ(2s)."""
+    if hints.activation not in (None, "none") or hints.task not in (None, "binary"):
+        return None
+    negative = view.producer(source_of(view, first))
+    if negative is None or not _negates(view, negative[1], source_of(view, second)):
+        return None
+    joined = ending.trail.tensor
+    tensor = view.type_of(joined)
+    return margins_head(ending, view, joined, positive_axis(_axis(view, ending.node, second), tensor.rank))
+
+
+def margins_head(ending: Ending, view: GraphView, joined: str, axis: int) -> Head:
+    """The head of a tensor with the two columns [−s, s]."""
+    rank = view.type_of(joined).rank
+    if rank is None:
+        raise Unclear("holds margins [-s, s] of unknown rank", "export it with shapes")
+    return Head(
+        output=ending.output,
+        logits=joined,
+        task="binary",
+        activation="none",
+        axis=axis,
+        num_classes=2,
+        dtype=float_type(view, joined, ending.output),
+        site=Added(joined, "logits", column=True),
+        rank=rank,
+        trail=(Complemented(None, axis), *ending.trail.steps),
+        keys=ending.trail.keys,
+        evidence=f"margins [-s, s] in '{joined}'",
+    )
+
+
+def _axis(view: GraphView, node: onnx.NodeProto, joined: str) -> int:
+    axis = next(a.i for a in node.attribute if a.name == "axis")
+    return positive_axis(axis, view.type_of(joined).rank or view.type_of(node.output[0]).rank)
+
+
+def _complement_of(view: GraphView, tensor: str) -> str | None:
+    """p where a tensor is 1 − p."""
+    producer = view.producer(tensor)
+    if producer is None or producer[1].domain not in DEFAULT_DOMAINS:
+        return None
+    node = producer[1]
+    if node.op_type == "Sub" and is_number(view, node.input[0], 1.0):
+        return node.input[1]
+    if node.op_type == "Add":
+        for one, other in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
+            negative = view.producer(other)
+            if is_number(view, one, 1.0) and negative is not None and negative[1].op_type == "Neg":
+                return negative[1].input[0]
+    return None
+
+
+def _negated_sigmoid(view: GraphView, tensor: str, p: str) -> int | None:
+    """The node that negates z, where a tensor is σ(−z) and p is σ(z)."""
+    both = view.producer(tensor), view.producer(p)
+    if any(found is None or found[1].op_type != "Sigmoid" for found in both):
+        return None
+    assert both[0] is not None
+    assert both[1] is not None
+    negative = view.producer(both[0][1].input[0])
+    if negative is None or not _negates(view, negative[1], both[1][1].input[0]):
+        return None
+    return negative[0]
+
+
+def _negates(view: GraphView, node: onnx.NodeProto, tensor: str) -> bool:
+    if node.domain not in DEFAULT_DOMAINS:
+        return False
+    if node.op_type == "Neg":
+        return source_of(view, node.input[0]) == tensor
+    if node.op_type == "Mul":
+        pairs = ((node.input[0], node.input[1]), (node.input[1], node.input[0]))
+        return any(is_number(view, one, -1.0) and source_of(view, other) == tensor for one, other in pairs)
+    return node.op_type == "Sub" and is_number(view, node.input[0], 0.0) and source_of(view, node.input[1]) == tensor

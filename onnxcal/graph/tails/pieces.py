@@ -1,0 +1,210 @@
+"""Softmax, log-softmax and sigmoid spelled out in smaller operators, as exporters and function bodies write them.
+
+With D = z or z − m, where m is constant along the class axis: softmax = exp(D) / Σ exp(D); its log is D − log Σ exp(D)
+or z − logsumexp(z); σ(z) = 1 / (1 + exp(−z)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import onnx
+
+from onnxcal.graph.head import Activation, Fed, Head, Selected, Transposed
+from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
+from onnxcal.graph.tails.axes import float_type, positive_axis
+from onnxcal.graph.tails.probabilities import probabilities_head
+from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
+from onnxcal.graph.tails.sigmoid import sigmoid_head
+from onnxcal.graph.view import GraphView
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """z, or z less something that is constant along the class axis."""
+
+    logits: str
+    readers: frozenset[int]
+    axis: int | None
+    """Of what was subtracted; None if nothing was."""
+
+
+@tail("Div", "Mul")
+def quotient(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """exp(D) / Σ exp(D), or exp(D) · (1 / Σ exp(D)); or 1 / (1 + exp(−z))."""
+    for numerator, denominator in _quotients(view, ending.node):
+        head = _softmax(view, ending, hints, numerator, denominator) or _sigmoid(
+            view, ending, hints, numerator, denominator
+        )
+        if head is not None:
+            return head
+        if _divided_by_sum(view, numerator, denominator) and hints.activation in (None, "softmax"):
+            return probabilities_head(view, ending, hints, "values divided by their sum")
+    return None
+
+
+@tail("Reciprocal")
+def reciprocal(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """1 / (1 + exp(−z))."""
+    return _sigmoid(view, ending, hints, None, ending.node.input[0])
+
+
+@tail("Sub")
+def difference(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """D − log Σ exp(D), or z − logsumexp(z)."""
+    left, right = ending.node.input
+    for made in _made_by(view, right, "ReduceLogSumExp"):
+        index, node = made
+        if node.input[0] == left:
+            return _head(view, ending, hints, "log_softmax", left, {ending.index, index}, reduced_axis(view, node))
+    for _, log in _made_by(view, right, "Log"):
+        total = _total_of_exp(view, log.input[0])
+        if total is not None and total[0] == left:
+            found = _shifted(view, left, ending.index, total[2])
+            return _head(view, ending, hints, "log_softmax", found.logits, found.readers | total[1], total[3], found)
+    return None
+
+
+@tail("Exp")
+def exponential(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """exp of a log-softmax."""
+    inner = recognise(view, ending.output, ending.node.input[0], hints)
+    return _composed(inner, ending, "log_softmax", "softmax", "Exp")
+
+
+@tail("Log")
+def logarithm(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """log of a softmax."""
+    inner = recognise(view, ending.output, ending.node.input[0], hints)
+    return _composed(inner, ending, "softmax", "log_softmax", "Log")
+
+
+def _composed(inner: Head | None, ending: Ending, has: Activation, makes: Activation, op: str) -> Head | None:
+    if inner is None or inner.activation != has or not isinstance(inner.site, Fed):
+        return None
+    if not all(isinstance(step, (Transposed, Selected)) for step in inner.trail):
+        return None
+    return replace(
+        inner,
+        activation=makes,
+        trail=(*inner.trail, *ending.trail.steps),
+        keys=ending.trail.keys,
+        evidence=f"{op} of {inner.evidence}",
+    )
+
+
+def _softmax(view: GraphView, ending: Ending, hints: Hints, numerator: str | None, denominator: str) -> Head | None:
+    if numerator is None:
+        return None
+    total = _total_of_exp(view, denominator)
+    for index, exp in _made_by(view, numerator, "Exp"):
+        if total is None or exp.input[0] != total[0]:
+            continue
+        found = _shifted(view, exp.input[0], index, total[2])
+        return _head(view, ending, hints, "softmax", found.logits, found.readers | total[1], total[3], found)
+    return None
+
+
+def _sigmoid(view: GraphView, ending: Ending, hints: Hints, numerator: str | None, denominator: str) -> Head | None:
+    if numerator is not None and not is_number(view, numerator, 1.0):
+        return None
+    for _, add in _made_by(view, denominator, "Add"):
+        for one, other in (tuple(add.input), tuple(add.input)[::-1]):
+            if not is_number(view, one, 1.0):
+                continue
+            for _, exp in _made_by(view, other, "Exp"):
+                for index, neg in _made_by(view, exp.input[0], "Neg"):
+                    site = Fed((index,), ending.trail.tensor, single=False)
+                    return sigmoid_head(view, ending, hints, neg.input[0], site, "1 / (1 + exp(-z))")
+    return None
+
+
+def _head(
+    view: GraphView,
+    ending: Ending,
+    hints: Hints,
+    activation: Activation,
+    logits: str,
+    readers: frozenset[int] | set[int],
+    axis: int | None,
+    shifted: _Shifted | None = None,
+) -> Head | None:
+    tensor = view.type_of(logits)
+    what = "a softmax in pieces" if activation == "softmax" else "a log-softmax in pieces"
+    if axis is None:
+        return None
+    axis = positive_axis(axis, tensor.rank)
+    if shifted is not None and shifted.axis is not None and positive_axis(shifted.axis, tensor.rank) != axis:
+        return None
+    if hints.task not in (None, "multiclass"):
+        raise Unclear(f"ends in {what}, which is multiclass, not {hints.task}", "drop --task")
+    if hints.axis is not None and positive_axis(hints.axis, tensor.rank) != axis:
+        raise Unclear(f"ends in {what} over axis {axis}, not {hints.axis}", "drop --axis")
+    return Head(
+        output=ending.output,
+        logits=logits,
+        task="multiclass",
+        activation=activation,
+        axis=axis,
+        num_classes=tensor.size(axis),
+        dtype=float_type(view, logits, ending.output),
+        site=Fed(tuple(sorted(readers)), ending.trail.tensor, single=False),
+        rank=tensor.rank,
+        trail=ending.trail.steps,
+        keys=ending.trail.keys,
+        evidence=f"{what} over axis {axis} of '{logits}'",
+    )
+
+
+def _quotients(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str]]:
+    """What a node divides by what."""
+    if node.op_type == "Div":
+        yield node.input[0], node.input[1]
+        return
+    for left, right in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
+        for _, inverse in _made_by(view, right, "Reciprocal"):
+            yield left, inverse.input[0]
+
+
+def _total_of_exp(view: GraphView, tensor: str) -> tuple[str, frozenset[int], int | None, int | None] | None:
+    """Of Σ exp(D): the tensor D, nodes that read z on the way there, the reader of D, the axis of the sum."""
+    for _, total in (*_made_by(view, tensor, "ReduceSum"), *_made_by(view, tensor, "ReduceL1")):
+        for index, exp in _made_by(view, total.input[0], "Exp"):
+            found = _shifted(view, exp.input[0], index, None)
+            return exp.input[0], found.readers, index, reduced_axis(view, total)
+    return None
+
+
+def _shifted(view: GraphView, tensor: str, reader: int, other: int | None) -> _Shifted:
+    """D as z − m where m is the maximum of z, or as z itself, which the given nodes read."""
+    for index, sub in _made_by(view, tensor, "Sub"):
+        for maximum_index, maximum in _made_by(view, sub.input[1], "ReduceMax"):
+            if maximum.input[0] == sub.input[0]:
+                return _Shifted(sub.input[0], frozenset({index, maximum_index}), reduced_axis(view, maximum))
+    return _Shifted(tensor, frozenset({reader} | ({other} if other is not None else set())), None)
+
+
+def _divided_by_sum(view: GraphView, numerator: str, denominator: str) -> bool:
+    for _, total in (*_made_by(view, denominator, "ReduceSum"), *_made_by(view, denominator, "ReduceL1")):
+        sources = {total.input[0], *(node.input[0] for _, node in _made_by(view, total.input[0], "Abs"))}
+        if numerator in sources:
+            return True
+    return False
+
+
+def _made_by(view: GraphView, tensor: str, op_type: str) -> list[tuple[int, onnx.NodeProto]]:
+    """The node of a kind that makes a tensor's values, if one does."""
+    producer = view.producer(source_of(view, tensor))
+    if producer is None or producer[1].op_type != op_type or producer[1].domain not in DEFAULT_DOMAINS:
+        return []
+    return [producer]
+
+
+def reduced_axis(view: GraphView, node: onnx.NodeProto) -> int | None:
+    """The one axis over which a node reduces; None for several, or where that is not known."""
+    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
+    if len(node.input) > 1 and node.input[1]:
+        constant = view.constant(node.input[1])
+        axes = None if constant is None else [int(i) for i in constant.reshape(-1)]
+    return axes[0] if axes is not None and len(axes) == 1 else None

@@ -1,0 +1,83 @@
+"""Whether a head is what it was taken for: its activation over its logits must give the output as the model stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.errors import ModelError
+from onnxcal.graph.head import Added, Head
+from onnxcal.graph.modelfile import ModelFile
+from onnxcal.inference.expected import expected_output, output_array, shape_tensors
+from onnxcal.inference.feeds import Feed
+from onnxcal.inference.session import Session, open_session
+
+if TYPE_CHECKING:
+    from onnxcal.inference.collect import RunOptions
+
+RECOGNITION_TOLERANCE = 0.02
+"""Largest difference of a probability. Half precision and 8-bit activations come near it; misread heads are far off."""
+_SAMPLES = 1024
+"""How many samples are looked at, where that takes a second run."""
+
+
+class Recognition:
+    """The check for one head, batch by batch.
+
+    `taps` are the tensors of the unpatched model that it needs. They are read out of the run that reads the logits, or,
+    where logits come out of another form of the model, out of a second one, over the first samples only.
+    """
+
+    def __init__(self, model: ModelFile, head: Head, options: RunOptions) -> None:
+        self._name, self._head = model.name, head
+        self._seen = 0
+        self._session: Session | None = None
+        self.taps: list[str] = []
+        if head.activation != "none":
+            self.taps = list(dict.fromkeys([head.output, *shape_tensors(head)]))
+            if not head.is_logits:
+                self._session = open_session(model, tap=self.taps, provider=options.provider, threads=options.threads)
+
+    def check(self, logits: NDArray[Any], tensors: Mapping[str, Any], feed: Feed) -> None:
+        """Raise ModelError unless a batch comes out as its logits say; `tensors` are the taps, where they were run."""
+        if not self.taps:
+            return
+        if self._session is not None:
+            if self._seen >= _SAMPLES:
+                return
+            self._seen += feed.size
+            tensors = dict(zip(self.taps, self._session.run(feed.arrays, self.taps), strict=True))
+        error = recognition_error(logits, self._head, tensors)
+        if error <= RECOGNITION_TOLERANCE:
+            return
+        output = self._head.output
+        if isinstance(self._head.site, Added) and self._head.site.material == "probabilities":
+            raise ModelError(
+                f"output '{output}' of {self._name} was taken for probabilities, but its values are none "
+                f"(off by {error:.2g})",
+                hint="pass --activation none if they are logits",
+            )
+        raise ModelError(
+            f"output '{output}' of {self._name} is not the {self._head.activation} of '{self._head.logits}', as its "
+            f"graph looks: it is off by {error:.2g}",
+            hint="this is a form that onnxcal misreads: please report the model",
+        )
+
+
+def recognition_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:
+    """Largest difference between the output of the unpatched model and what its logits say; 0 for raw logits."""
+    if head.activation == "none":
+        return 0.0
+    expected = expected_output(logits, head, 1.0, tensors).values
+    output = output_array(tensors[head.output], head)
+    if output.size != expected.size:
+        return np.inf
+    output = output.reshape(expected.shape).astype(np.float64)
+    if head.activation == "log_softmax":
+        output, expected = np.exp(output), np.exp(expected)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(output - expected)
+    return float(np.where(np.isnan(error), np.inf, error).max(initial=0.0))
