@@ -56,7 +56,7 @@ def node(proto: onnx.ModelProto, op_type: str) -> onnx.NodeProto:
 
 
 def head_for(task: str, activation: str, axis: int, flatten: bool = False) -> Head:
-    return Head("p", "z", task, activation, axis, None, "float32", flatten)  # type: ignore[arg-type]
+    return Head("p", "z", task, activation, axis, None, "float32", Fed((0,), "p", True), flatten)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0, 1.83, 300.0])
@@ -99,7 +99,7 @@ def test_a_patch_passes_every_check(temperature: float, options: dict[str, Any])
     assert (runtime.name, runtime.passed, runtime.n_samples) == ("onnxruntime", True, 200)
     assert 0 <= runtime.max_abs_error < 1e-5
     names = [check.name.split(" of ")[0] for check in result.verification.checks]
-    assert names == ["untouched bytes", "onnx.checker", "probabilities", "arg max"]
+    assert names == ["untouched bytes", "onnx.checker", "probabilities", "arg max", "head 'probs'"]
 
 
 def test_labels_are_not_needed() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Head
+from onnxcal.graph.head import Head, Narrowed
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.moves import DEFAULT_DOMAINS
+from onnxcal.graph.moves import DEFAULT_DOMAINS, precision_of, source_of
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
 from onnxcal.graph.view import FLOAT_NAMES, GraphView
 
@@ -121,7 +121,13 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
         head = logits_head(view, ending, hints)
     if head is None or (hints.activation is not None and head.activation != hints.activation):
         raise Unclear(f"ends in {ending.node.op_type}, not {hints.activation}", "drop --activation")
-    return head
+    narrow = [step.dtype for step in head.trail if isinstance(step, Narrowed)]
+    made_by = view.producer(source_of(view, head.logits))
+    return replace(
+        head,
+        precision=narrow[0] if narrow else precision_of(view, head.logits, head.dtype),
+        quantized=made_by is not None and made_by[1].op_type == "DequantizeLinear",
+    )
 
 
 def _forced_raw(hints: Hints, ending: Ending) -> bool:

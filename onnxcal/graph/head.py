@@ -103,7 +103,15 @@ class Rounded:
     """Largest value that can be held."""
 
 
-TrailStep: TypeAlias = Transposed | Complemented | Selected | Clipped | Rounded
+@dataclass(frozen=True)
+class Narrowed:
+    """Values are cast to a half-precision type."""
+
+    dtype: str
+    """float16 or bfloat16."""
+
+
+TrailStep: TypeAlias = Narrowed | Transposed | Complemented | Selected | Clipped | Rounded
 """What a graph does to probabilities on the way to an output, besides reshaping and casting them."""
 
 
@@ -137,6 +145,10 @@ class Head:
     """From the probabilities to the output, in this order."""
     keys: tuple[str | int, ...] | None = field(default=None, metadata={"json": False})
     """Class labels, where the output is a sequence of maps from label to probability (ZipMap)."""
+    precision: str = field(default="", metadata={"json": False})
+    """The coarsest float type that logits or probabilities are in on the way; a cast back does not bring bits back."""
+    quantized: bool = field(default=False, metadata={"json": False})
+    """Whether the logits are dequantised 8-bit numbers."""
     evidence: str = field(default="", metadata={"json": False})
     """How it was recognised, in a few words."""
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from onnxcal.graph.head import Clipped, Rounded, Selected, TrailStep, Transposed
+from onnxcal.graph.head import Clipped, Narrowed, Rounded, Selected, TrailStep, Transposed
 from onnxcal.graph.view import FLOAT_NAMES, GraphView
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 KEEPS_ORDER = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike", "Dropout"})
+_MANY_COLUMNS = 1 << 20
 MOVES_VALUES = KEEPS_ORDER | {"Transpose"}
 
 
@@ -75,6 +77,17 @@ def source_of(view: GraphView, tensor: str) -> str:
     return tensor
 
 
+def precision_of(view: GraphView, tensor: str, dtype: str) -> str:
+    """The coarsest float type that a tensor's values have been in, as far as casts tell."""
+    for _ in range(len(view.graph.node)):
+        producer = view.producer(tensor)
+        if producer is None or not moves_values(view, producer[1]):
+            return dtype
+        tensor = producer[1].input[0]
+        dtype = _NARROW.get(view.type_of(tensor).elem_type, dtype)
+    return dtype
+
+
 def label_values(node: onnx.NodeProto) -> Iterator[str | int]:
     """Class labels that an ai.onnx.ml operator carries."""
     for attribute in node.attribute:
@@ -88,7 +101,8 @@ def _pass(view: GraphView, node: onnx.NodeProto, tensor: str) -> tuple[str, Trai
     """Where one node takes its values from, and what it does to them; None if that is not understood."""
     if moves_values(view, node):
         if node.op_type != "Transpose":
-            return node.input[0], None
+            narrow = _NARROW.get(view.type_of(tensor).elem_type) if node.op_type in ("Cast", "CastLike") else None
+            return node.input[0], None if narrow is None else Narrowed(narrow)
         order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None)
         return node.input[0], Transposed(node.input[0], order)
     neutral = _NEUTRAL.get(node.op_type) if node.domain in DEFAULT_DOMAINS else None
@@ -175,8 +189,10 @@ def _slice(view: GraphView, node: onnx.NodeProto, tensor: str) -> tuple[str, Tra
     if len(starts) != 1 or len(ends) != 1 or len(axes) != 1:
         return None
     size = view.type_of(node.input[0]).size(axes[0])
-    if size is None:
-        return None
+    if size is None:  # of an ai.onnx.ml operator's scores, one column a time
+        if not 0 <= starts[0] < ends[0] <= _MANY_COLUMNS or given.get("steps", [1]) != [1]:
+            return None
+        size = ends[0]
     indices = np.arange(size)[slice(starts[0], ends[0], given.get("steps", [1])[0])]
     return _selected(view, node.input[0], axes[0], indices)
 
@@ -220,6 +236,7 @@ _PASSES: dict[str, Callable[[GraphView, onnx.NodeProto, str], tuple[str, TrailSt
     "Slice": _slice,
     "Split": _split,
 }
+_NARROW: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 _NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
 _ANY_DOMAIN = frozenset({"ArrayFeatureExtractor", "DequantizeLinear"})
 

@@ -122,6 +122,14 @@ def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
             raise _broken(patched, f"output '{output}' is not divided by {patch.steps[-1].value}")
 
 
+def own_logits(view: GraphView, output: str) -> str:
+    """The tensor of a patched model with the logits of an output, before they are divided."""
+    for node in view.graph.node:
+        if role_of(node) == DIVIDE and output in view.depend_on(node.output):
+            return str(node.input[0])
+    raise ModelError(f"output '{output}' of {view.model.name} is not divided by a temperature", hint="patch it again")
+
+
 def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
     """The inserted nodes that divide by a temperature, as it reads back from the file."""
     for node in view.graph.node:

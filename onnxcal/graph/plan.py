@@ -7,7 +7,7 @@ every inserted tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -139,6 +139,14 @@ def role_of(node: onnx.NodeProto) -> str | None:
     return tag
 
 
+def _known_shape(shape: Shape, head: Head, site: Added) -> Shape:
+    """The shape of what is calibrated: of an ai.onnx.ml operator it is known although shape inference does not say."""
+    if shape is not None or head.rank is None:
+        return shape
+    columns = 2 if site.column else None if head.task == "binary" else head.num_classes
+    return tuple(columns if axis == head.axis else None for axis in range(head.rank))
+
+
 def _numpy_type(elem_type: int) -> np.dtype[Any]:
     return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
 
@@ -231,7 +239,7 @@ class _Draft:
     def _add_activation(self, patch: HeadPatch, site: Added) -> str:
         """producer → logits → Div → Softmax or Sigmoid → the target. What the target held gets a new name."""
         head, target = patch.head, site.target
-        tensor = self.view.type_of(target)
+        tensor = TensorType(_ELEM_TYPES[head.dtype], _known_shape(self.view.type_of(target).shape, head, site))
         producer = self.view.producers[target]
         own = _ELEM_TYPES[head.dtype]
         final, material = target, target
@@ -241,8 +249,8 @@ class _Draft:
             material = self._declare(f"{target}_uncalibrated", own, tensor.shape)
             self.raw[target] = material
             self.renames.append(Rename(producer, "output", target, material))
-        if site.material == "logits":  # raw logits stay what they are for whoever reads them
-            self._redirect_readers(target, material)
+        if site.material == "logits":  # raw logits stay what they are for whoever else reads them
+            self._redirect_readers(target, material, but=self._way(head.output, target))
         elif final != target:
             self._redirect_readers(target, final)
         after = producer + 1
@@ -418,8 +426,17 @@ class _Draft:
         self.value_infos.append(helper.make_tensor_value_info(name, elem_type, shape))
         return name
 
-    def _redirect_readers(self, old: str, new: str) -> None:
-        self.renames += [Rename(node, "input", old, new) for node in self.view.readers(old)]
+    def _way(self, output: str, target: str) -> set[int]:
+        """The nodes between a tensor and the output that its values go to."""
+        way = set[int]()
+        while output != target:
+            index = self.view.producers[output]
+            way.add(index)
+            output = self.view.graph.node[index].input[0]
+        return way
+
+    def _redirect_readers(self, old: str, new: str, but: Collection[int] = ()) -> None:
+        self.renames += [Rename(node, "input", old, new) for node in self.view.readers(old) if node not in but]
         for insertion in self.insertions:
             insertion.node.input[:] = [new if name == old else name for name in insertion.node.input]
 

@@ -26,6 +26,27 @@ DTYPE_NAMES: dict[int, str] = {
 }
 
 
+_ALIKE = frozenset(
+    {
+        "Identity",
+        "Cast",
+        "Softmax",
+        "LogSoftmax",
+        "Sigmoid",
+        "Relu",
+        "Clip",
+        "Dropout",
+        "Exp",
+        "Log",
+        "Neg",
+        "Normalizer",
+    }
+)
+"""Operators whose output has the shape of their first input."""
+_SCORES = frozenset({"LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier"})
+"""Operators of ai.onnx.ml that give labels, and scores with one column a class."""
+
+
 @dataclass(frozen=True)
 class TensorType:
     """What is known of a tensor before running the model."""
@@ -147,7 +168,23 @@ class GraphView:
         for value in values:
             if value.type.HasField("tensor_type"):
                 types[value.name] = _tensor_type(value.type.tensor_type)
+        self._complete(types)
         return types
+
+    def _complete(self, types: dict[str, TensorType]) -> None:
+        """Shapes that inference leaves open: it knows no ai.onnx.ml operator, and never looks back from an output."""
+        unknown = TensorType(0, None)
+        alike = [node for node in self.graph.node if node.op_type in _ALIKE and node.input and node.output]
+        for node in self.graph.node:
+            if node.op_type in _SCORES and len(node.output) > 1 and types.get(node.output[1], unknown).shape is None:
+                labels = sum(len(a.ints) + len(a.strings) for a in node.attribute if a.name.startswith("classlabels"))
+                types[node.output[1]] = TensorType(TensorProto.FLOAT, (None, labels or None))
+        for node in (*alike, *reversed(alike)):
+            for known, open_ in ((node.input[0], node.output[0]), (node.output[0], node.input[0])):
+                shape, old = types.get(known, unknown).shape, types.get(open_, unknown)
+                if shape is not None and old.shape is None:
+                    elem_type = types[known].elem_type if node.op_type != "Cast" else 0
+                    types[open_] = TensorType(old.elem_type or elem_type, shape)
 
 
 def _default_domain_unspelled(model: ModelFile) -> onnx.ModelProto:

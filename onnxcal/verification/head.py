@@ -71,7 +71,7 @@ class HeadComparison:
             )
         self.temperature = float(entry.calibration["temperature"])
         steps = sum(step.scale for step in self.head.trail if isinstance(step, Rounded))
-        self.tolerance = TOLERANCE[self.head.dtype] + steps  # a value between two steps goes either way
+        self.tolerance = TOLERANCE[self.head.precision] + steps  # a value between two steps goes either way
         self.max_abs_error = 0.0
         self.worst = _Worst()
         self.argmax_changed = self.argmax_wrong = 0
@@ -142,11 +142,11 @@ class HeadComparison:
     def notes(self) -> tuple[str, ...]:
         """Where half precision cannot do what is promised of it."""
         limit = self.tolerance + self.worst.rounding
-        if self.head.dtype not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= limit:
+        if self.head.precision not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= limit:
             return ()
         return (
-            f"the {self.head.dtype} logits of '{self.head.output}' are too large for their precision: probabilities "
-            f"are within {self.worst.error:.2g} of the reference, not {self.tolerance:g}",
+            f"the {self.head.precision} logits of '{self.head.output}' are too large for their precision: "
+            f"probabilities are within {self.worst.error:.2g} of the reference, not {self.tolerance:g}",
         )
 
     def _rounding(self, logits: NDArray[Any], expected: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,7 +159,7 @@ class HeadComparison:
         if self.head.task == "multiclass":
             axes = tuple(range(self.head.axis, size.ndim)) if self.head.flatten else (self.head.axis,)
             size = size.max(axis=axes, keepdims=True)
-        twice = 2 * LOGIT_ROUNDING[self.head.dtype] * size
+        twice = 2 * LOGIT_ROUNDING[self.head.precision] * size
         growth = np.expm1(np.minimum(twice, 50.0))
         if self.head.activation == "log_softmax":
             return np.asarray(np.minimum(twice, -np.expm1(expected) * growth))

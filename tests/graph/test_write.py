@@ -118,7 +118,7 @@ def test_a_file_that_does_not_fit_leaves_nothing(limit: int, tmp_path: Path) -> 
 
 def test_an_output_that_fails_verification_is_not_written(model: Path, monkeypatch) -> None:
     monkeypatch.setattr(
-        "onnxcal.verification.head.reference", lambda logits, head, temperature: np.asarray(logits, np.float64)
+        "onnxcal.inference.expected.activated", lambda logits, head, temperature: np.asarray(logits, np.float64)
     )
     with pytest.raises(VerificationError):
         onnxcal.patch(model, temperature=2, data=np.zeros((3, 6), np.float32))

@@ -9,6 +9,7 @@ import onnx
 from onnxcal.graph.head import Added, Complemented, Fed, Head
 from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
 from onnxcal.graph.tails.axes import float_type, positive_axis
+from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
 from onnxcal.graph.view import GraphView
 
@@ -33,17 +34,15 @@ def _probabilities(
     view: GraphView, ending: Ending, hints: Hints, first: str, second: str, reverse: bool
 ) -> Head | None:
     """[1 − p, p], or [p, 1 − p]."""
-    if hints.activation not in (None, "sigmoid") or hints.task == "multiclass":
-        return None
     p = source_of(view, second)
     less, negated = _complement_of(view, source_of(view, first)), None
     if less is None or source_of(view, less) != p:
         negated = _negated_sigmoid(view, source_of(view, first), p)
         if negated is None:
             return None
-    inner = recognise(view, ending.output, second, Hints("binary", None, hints.activation))
+    inner = recognise(view, ending.output, second, Hints("binary"))
     if inner is None or inner.activation != "sigmoid" or not isinstance(inner.site, Fed) or inner.trail:
-        return None
+        return None if negated is not None else _of_unknown(view, ending, hints)
     site = inner.site if negated is None else replace(inner.site, readers=(*inner.site.readers, negated))
     step = Complemented(second, _axis(view, ending.node, second), reverse)
     return replace(
@@ -53,6 +52,13 @@ def _probabilities(
         keys=ending.trail.keys,
         evidence=f"[{'p, 1 - p' if reverse else '1 - p, p'}] of {inner.evidence}",
     )
+
+
+def _of_unknown(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """[1 − p, p] of a p whose logit cannot be reached: rows that sum to 1."""
+    if hints.activation not in (None, "softmax") or hints.task not in (None, "multiclass"):
+        return None
+    return probabilities_head(view, ending, hints, "[1 - p, p]")
 
 
 def _margins(view: GraphView, ending: Ending, hints: Hints, first: str, second: str) -> Head | None:

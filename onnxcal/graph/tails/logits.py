@@ -102,6 +102,8 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
     else:
         return op
     variable = [name for name in inputs if name and not view.is_constant(name)]
+    if op == "Mul" and any(_is_integer_product(view, name) for name in variable):  # times the scales of a dynamic one
+        return None
     if not variable or (op in _NEEDS_A_CONSTANT and len(variable) > 1):
         return op
     if op == "Div" and variable[0] != node.input[0]:
@@ -109,3 +111,10 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
     culprits = (culprit for name in variable if (culprit := _not_linear(view, name, seen)) is not None)
     culprit = next(culprits, None)
     return None if culprit is None else culprit if moves_values(view, node) else f"{op} of what {culprit} makes"
+
+
+def _is_integer_product(view: GraphView, tensor: str) -> bool:
+    producer = view.producer(tensor)
+    if producer is not None and producer[1].op_type == "Cast":
+        producer = view.producer(producer[1].input[0])
+    return producer is not None and producer[1].op_type in ("MatMulInteger", "ConvInteger")

@@ -169,7 +169,7 @@ def _quotients(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str
 
 def _total_of_exp(view: GraphView, tensor: str) -> tuple[str, frozenset[int], int | None, int | None] | None:
     """Of Σ exp(D): the tensor D, nodes that read z on the way there, the reader of D, the axis of the sum."""
-    for _, total in (*_made_by(view, tensor, "ReduceSum"), *_made_by(view, tensor, "ReduceL1")):
+    for _, total in _totals(view, tensor):
         for index, exp in _made_by(view, total.input[0], "Exp"):
             found = _shifted(view, exp.input[0], index, None)
             return exp.input[0], found.readers, index, reduced_axis(view, total)
@@ -185,8 +185,16 @@ def _shifted(view: GraphView, tensor: str, reader: int, other: int | None) -> _S
     return _Shifted(tensor, frozenset({reader} | ({other} if other is not None else set())), None)
 
 
+def _totals(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:
+    """The sum that a tensor is, perhaps kept off zero by something that is added."""
+    summands = [name for _, add in _made_by(view, tensor, "Add") for name in add.input]
+    return [
+        made for name in (tensor, *summands) for op in ("ReduceSum", "ReduceL1") for made in _made_by(view, name, op)
+    ]
+
+
 def _divided_by_sum(view: GraphView, numerator: str, denominator: str) -> bool:
-    for _, total in (*_made_by(view, denominator, "ReduceSum"), *_made_by(view, denominator, "ReduceL1")):
+    for _, total in _totals(view, denominator):
         sources = {total.input[0], *(node.input[0] for _, node in _made_by(view, total.input[0], "Abs"))}
         if numerator in sources:
             return True

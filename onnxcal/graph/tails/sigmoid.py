@@ -10,10 +10,8 @@ from onnxcal.logits import Task
 
 
 @tail("Sigmoid")
-def sigmoid(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+def sigmoid(view: GraphView, ending: Ending, hints: Hints) -> Head:
     """A binary or multilabel head whose probabilities a Sigmoid makes."""
-    if ending.trail.tensor != ending.node.output[0]:
-        return None
     site = Fed((ending.index,), ending.node.output[0], single=True)
     return sigmoid_head(view, ending, hints, ending.node.input[0], site, "Sigmoid")
 
