@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcal
 from onnxcal import Head, ModelError, VerificationError
-from onnxcal.verification import Verification, verify
+from onnxcal.graph.head import Fed
 from onnxcal.inference.expected import activated as reference
+from onnxcal.verification import Verification, verify
 from tests import builders
 from tests.inference.test_session import external
 
