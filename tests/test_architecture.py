@@ -24,7 +24,7 @@ ROOMS = (
     "verification", "results", "report", "output", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
-    "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "view", "moves", "tails", "detect",
+    "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "view", "moves", "tails", "inline", "detect",
     "metadata", "plan", "write", "edit", "patch", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from onnxcal.errors import ModelError
 from onnxcal.graph.head import Head, Narrowed
+from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, precision_of, source_of
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
@@ -33,7 +34,7 @@ class Candidate:
 
 def candidates(model: ModelFile, hints: Hints | None = None) -> tuple[Candidate, ...]:
     """What each output of the model is, in their order; an output listed twice appears once."""
-    view = GraphView(model)
+    view = InlinedView(model) if model.skeleton.functions else GraphView(model)
     names = dict.fromkeys(output.name for output in model.graph.output)
     return tuple(_look_at(view, name, hints or Hints()) for name in names)
 
@@ -98,7 +99,8 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
     if tensor.elem_type and tensor.elem_type not in FLOAT_NAMES:
         return Candidate(output, None, "holds no floating point numbers", "choose the output with the probabilities")
     try:
-        return Candidate(output, _head(view, output, hints))
+        head = _head(view, output, hints)
+        return Candidate(output, view.in_main_graph(head) if isinstance(view, InlinedView) else head)
     except Unclear as unclear:
         return Candidate(output, None, unclear.reason, unclear.hint)
 

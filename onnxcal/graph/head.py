@@ -24,6 +24,8 @@ class Fed:
     """The tensor with the probabilities, in the layout of the logits."""
     single: bool
     """Whether one node does it all, and thus can do it in another float type."""
+    column: bool = False
+    """The tensor has the two columns [−s, s], of which s is the logit."""
 
 
 Material: TypeAlias = Literal["logits", "probabilities", "quantized", "scores"]

@@ -68,10 +68,14 @@ def walk_back(view: GraphView, output: str) -> Trail | None:
 
 
 def source_of(view: GraphView, tensor: str) -> str:
-    """The tensor whose values another one holds, past nodes that keep values in order."""
+    """The tensor whose values another one holds, past nodes that keep values in order, or repeat them along axes."""
     for _ in range(len(view.graph.node)):
         producer = view.producer(tensor)
-        if producer is None or not moves_values(view, producer[1]) or producer[1].op_type == "Transpose":
+        if producer is None or producer[1].op_type == "Transpose":
+            return tensor
+        if not moves_values(view, producer[1]) and (
+            producer[1].op_type != "Expand" or producer[1].domain not in DEFAULT_DOMAINS
+        ):
             return tensor
         tensor = producer[1].input[0]
     return tensor

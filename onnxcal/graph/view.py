@@ -74,13 +74,16 @@ class GraphView:
 
     def __init__(self, model: ModelFile) -> None:
         self.model = model
-        self.graph = model.graph
+        self.graph = self._make_graph(model)
         self.opset = model.opset() or 1
         self.producers: dict[str, int] = {}
         for index, node in enumerate(self.graph.node):
             for name in node.output:
                 if name:
                     self.producers.setdefault(name, index)
+
+    def _make_graph(self, model: ModelFile) -> onnx.GraphProto:
+        return model.graph
 
     def producer(self, tensor: str) -> tuple[int, onnx.NodeProto] | None:
         """The node that makes a tensor, with its position; None for inputs and initializers."""
@@ -160,7 +163,7 @@ class GraphView:
     @cached_property
     def _types(self) -> dict[str, TensorType]:
         try:
-            graph = onnx.shape_inference.infer_shapes(_default_domain_unspelled(self.model), data_prop=True).graph
+            graph = onnx.shape_inference.infer_shapes(self._to_infer(), data_prop=True).graph
         except Exception:  # the checker's and the inferrer's errors have no common base; declared types will do
             graph = self.graph
         types = {tensor.name: TensorType(tensor.data_type, tuple(tensor.dims)) for tensor in self.graph.initializer}
@@ -170,6 +173,20 @@ class GraphView:
                 types[value.name] = _tensor_type(value.type.tensor_type)
         self._complete(types)
         return types
+
+    def _to_infer(self) -> onnx.ModelProto:
+        """The model with this graph, and `ai.onnx` spelled as the empty string, all that shape inference knows."""
+        skeleton = self.model.skeleton
+        if self.graph is skeleton.graph and all(entry.domain != "ai.onnx" for entry in skeleton.opset_import):
+            return skeleton
+        copy = onnx.ModelProto()
+        copy.CopyFrom(skeleton)
+        copy.graph.CopyFrom(self.graph)
+        for entry in copy.opset_import:
+            entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
+        for node in copy.graph.node:
+            node.domain = "" if node.domain == "ai.onnx" else node.domain
+        return copy
 
     def _complete(self, types: dict[str, TensorType]) -> None:
         """Shapes that inference leaves open: it knows no ai.onnx.ml operator, and never looks back from an output."""
@@ -185,19 +202,6 @@ class GraphView:
                 if shape is not None and old.shape is None:
                     elem_type = types[known].elem_type if node.op_type != "Cast" else 0
                     types[open_] = TensorType(old.elem_type or elem_type, shape)
-
-
-def _default_domain_unspelled(model: ModelFile) -> onnx.ModelProto:
-    """The skeleton with `ai.onnx` spelled as the empty string, the only spelling that shape inference knows."""
-    if all(entry.domain != "ai.onnx" for entry in model.skeleton.opset_import):
-        return model.skeleton
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model.skeleton)
-    for entry in copy.opset_import:
-        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
-    for node in copy.graph.node:
-        node.domain = "" if node.domain == "ai.onnx" else node.domain
-    return copy
 
 
 def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:

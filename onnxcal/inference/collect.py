@@ -22,6 +22,7 @@ from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.tails import Hints
+from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.session import Session, open_session
@@ -157,7 +158,7 @@ def collect(
     feeder = Feeder(session.inputs, source, options.batch_size)
     spool, truths, samples = _Spool(), [], []
     digests = _Digests()
-    done, num_classes, dense = 0, head.num_classes, False
+    done, num_classes, dense, batch_axis = 0, head.num_classes, False, 0
     for feed in prefetched(feeder.feeds()):
         if feed.labels is None:
             raise DataError(
@@ -165,13 +166,13 @@ def collect(
                 hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
             )
         digests.update(feed)
-        if done == 0:
-            _check_batch_axis(session, feed, head, logits)
         tensors = dict(zip(taps, session.run(feed.arrays, taps), strict=True))
-        tensor = tensors[logits]
-        recognition.check(tensor, tensors, feed)
-        tensor = whole_samples(tensor, feed, head)
-        rows, truth = rows_of(tensor, feed.labels, head)
+        tensor = logits_of(tensors[logits], head)
+        if done == 0:
+            batch_axis = find_batch_axis(session, logits, tensor, feed, head)
+        rows, truth = rows_of(
+            *samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis), feed.labels
+        )
         sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
         dense = dense or len(rows) != feed.size
         if ignore_index is not None:
@@ -179,6 +180,7 @@ def collect(
             rows, truth, sample = rows[keep], truth[keep], sample[keep]
         check_label_values(truth, head.task, rows.shape)
         check_logits(rows, truth, head.task)
+        recognition.check(tensor, tensors, feed)
         if num_classes is None:
             num_classes = rows.shape[1] if rows.ndim == 2 else 2
         spool.append(rows)
@@ -205,7 +207,7 @@ def collect(
     )
 
 
-def rows_of(tensor: NDArray[Any], labels: NDArray[Any], head: Head) -> tuple[FloatArray, LabelArray]:
+def rows_of(tensor: NDArray[Any], head: Head, labels: NDArray[Any]) -> tuple[FloatArray, LabelArray]:
     """One batch of logits and labels as rows.
 
     Raises
@@ -217,7 +219,7 @@ def rows_of(tensor: NDArray[Any], labels: NDArray[Any], head: Head) -> tuple[Flo
     return rows, label_rows(labels, tensor.shape, head.task, head.axis, flatten=head.flatten)
 
 
-def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
+def whole_samples(tensor: Any, feed: Feed, head: Head, batch_axis: int) -> NDArray[Any]:
     """The part of a head's tensor that belongs to samples that count, without those that fill up the batch.
 
     Raises
@@ -229,7 +231,6 @@ def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
         raise DataError(
             f"output '{head.output}' is no tensor with one row a sample", hint="choose another output with --head"
         )
-    batch_axis = 1 if head.axis == 0 and tensor.ndim > 1 and head.task != "binary" else 0
     flattened = tensor.ndim == 2 and head.axis == 1  # (N·T, K): T rows a sample
     if tensor.shape[batch_axis] % feed.padded_size or not (flattened or tensor.shape[batch_axis] == feed.padded_size):
         raise DataError(
@@ -239,29 +240,34 @@ def whole_samples(tensor: Any, feed: Feed, head: Head) -> NDArray[Any]:
     if feed.size == feed.padded_size:
         return tensor
     keep = tensor.shape[batch_axis] // feed.padded_size * feed.size
-    return tensor[:keep] if batch_axis == 0 else tensor[:, :keep]
+    return tensor[(slice(None),) * batch_axis + (slice(keep),)]
 
 
-def _check_batch_axis(session: Session, feed: Feed, head: Head, logits: str) -> None:
-    """Ask the model with one sample which axis of its logits counts samples, where the sizes alone could mislead.
+def find_batch_axis(session: Session, logits: str, tensor: Any, feed: Feed, head: Head) -> int:
+    """Which axis of the logits counts samples; where sizes alone could mislead, the model is asked with one sample.
 
-    Raises
-    ------
-    DataError
-        It is another one than the first, as in time-major models.
+    The first, or the second where the first counts classes; time-major models have it behind the time axis.
     """
-    if head.rank in (1, 2) or head.task == "binary" or feed.padded_size == 1:
-        return
-    try:
-        one = session.run({name: array[:1] for name, array in feed.arrays.items()}, [logits])[0]
-    except ModelError:  # a fixed batch size
-        return
-    batch_axis = 1 if head.axis == 0 else 0
-    if isinstance(one, np.ndarray) and one.ndim > 2 and one.shape[batch_axis] != 1:
-        raise DataError(
-            f"one sample gives logits of shape {one.shape}: axis {batch_axis} does not count samples",
-            hint="the first axis of inputs and logits must count samples; time-major models cannot be calibrated yet",
-        )
+    usual = 1 if head.axis == 0 and getattr(tensor, "ndim", 0) > 1 and head.task != "binary" else 0
+    if not isinstance(tensor, np.ndarray) or tensor.ndim <= 2 or head.flatten:
+        return usual
+    fitting = [a for a in range(tensor.ndim) if tensor.shape[a] == feed.padded_size and a != head.axis]
+    if feed.padded_size > 1:
+        try:
+            one = session.run({name: array[:1] for name, array in feed.arrays.items()}, [logits])[0]
+        except ModelError:  # a fixed batch size
+            one = None
+        if isinstance(one, np.ndarray) and one.ndim == tensor.ndim:
+            fitting = [a for a in fitting if one.shape[a] == 1]
+    return usual if usual in fitting or len(fitting) != 1 else fitting[0]
+
+
+def samples_first(tensor: NDArray[Any], head: Head, batch_axis: int) -> tuple[NDArray[Any], Head]:
+    """Logits of a time-major model with the axis of samples in front, and the head as it is then."""
+    if batch_axis == 0 or (batch_axis == 1 and head.axis == 0):
+        return tensor, head
+    axis = head.axis + 1 if head.axis < batch_axis else head.axis
+    return np.moveaxis(tensor, batch_axis, 0), replace(head, axis=axis)
 
 
 def prefetched(items: Iterator[Item]) -> Iterator[Item]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.graph.head import Clipped, Complemented, Head, Narrowed, Rounded, Selected, Transposed
+from onnxcal.graph.head import Clipped, Complemented, Fed, Head, Narrowed, Rounded, Selected, Transposed
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,13 @@ def activated(logits: NDArray[Any], head: Head, temperature: float) -> NDArray[n
     if head.activation == "log_softmax":
         return np.asarray(shifted - np.log(total))
     return np.asarray(np.exp(shifted) / total)
+
+
+def logits_of(tensor: Any, head: Head) -> Any:
+    """The logits in a tensor of logits: of two columns [−s, s] the second."""
+    if isinstance(head.site, Fed) and head.site.column:
+        return np.asarray(tensor).take([1], axis=head.axis)
+    return tensor
 
 
 def shape_tensors(head: Head) -> list[str]:

@@ -16,7 +16,7 @@ from onnxcal.graph.metadata import CalibratedHead
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.tails import Hints
 from onnxcal.inference.collect import whole_samples
-from onnxcal.inference.expected import activated, expected_output, output_array, shape_tensors
+from onnxcal.inference.expected import activated, expected_output, logits_of, output_array, shape_tensors
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.recognition import RECOGNITION_TOLERANCE, recognition_error
 from onnxcal.rows import logit_rows
@@ -82,8 +82,11 @@ class HeadComparison:
         """Tensors of the original model, besides the logits, that the comparison needs."""
         return [self.head.output, *shape_tensors(self.head)]
 
-    def update(self, logits: NDArray[Any], tensors: Mapping[str, Any], output: Any, feed: Feed, first: int) -> None:
+    def update(
+        self, logits: NDArray[Any], tensors: Mapping[str, Any], output: Any, feed: Feed, first: int, batch_axis: int
+    ) -> None:
         """Take in one batch: logits and tensors of the original by name, and the patched model's output."""
+        logits = logits_of(logits, self.head)
         expected = expected_output(logits, self.head, self.temperature, tensors)
         got = output_array(output, self.head)
         self.unrecognised = max(self.unrecognised, recognition_error(logits, self.head, tensors))
@@ -95,7 +98,7 @@ class HeadComparison:
                 hint="this is a bug in onnxcal: please report the model",
             )
         got = got.reshape(expected.values.shape).astype(np.result_type(got.dtype, np.float64))
-        counts = np.isin(expected.source, whole_samples(_positions(logits), feed, self.head))
+        counts = np.isin(expected.source, whole_samples(_positions(logits), feed, self.head, batch_axis))
         with np.errstate(invalid="ignore"):  # -inf - -inf, where the two are equal
             error = np.where((got == expected.values) | ~counts, 0.0, np.abs(got - expected.values))
         error = np.where(np.isnan(error), np.inf, error)
@@ -111,7 +114,7 @@ class HeadComparison:
         direct = ~expected.negated
         values[expected.source[direct]] = got[direct]
         parts = (logits, inner, values.reshape(logits.shape), np.broadcast_to(rounding, logits.shape))
-        self._count_flips(*(whole_samples(part, feed, self.head) for part in parts))
+        self._count_flips(*(whole_samples(part, feed, self.head, batch_axis) for part in parts))
 
     def checks(self) -> tuple[Check, ...]:
         """The finding on the values, on the predicted classes, and on the head as it stands."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,8 @@ from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import own_logits, unpatched, with_logits
 from onnxcal.graph.view import GraphView
-from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, prefetched
-from onnxcal.inference.expected import output_array
+from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, find_batch_axis, prefetched
+from onnxcal.inference.expected import logits_of, output_array
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.session import Session, open_session
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
@@ -117,6 +117,7 @@ class _Run:
         """Run both models over all data."""
         feeder = Feeder(self.before.inputs, source, self.options.batch_size)
         outputs = [c.output for c in self.comparisons] + self.others
+        batch_axes: list[int] = []
         for feed in prefetched(feeder.feeds()):
             tensors = dict(zip(self.taps, self.before.run(feed.arrays, self.taps), strict=True))
             results = self.after.run(feed.arrays, outputs)
@@ -124,11 +125,16 @@ class _Run:
                 logits = [tensors[name] for name in self.logits]
             else:
                 logits = self.form.run(feed.arrays, self.logits)
-            for comparison, z, output in zip(self.comparisons, logits, results, strict=False):
+            if self.n_samples == 0:
+                session = self.form or self.before
+                batch_axes = [
+                    find_batch_axis(session, name, logits_of(z, c.head), feed, c.head)
+                    for name, z, c in zip(self.logits, logits, self.comparisons, strict=True)
+                ]
+            for comparison, z, output, batch_axis in zip(self.comparisons, logits, results, batch_axes, strict=False):
                 if self.read is not None and comparison.output in self.own:
-                    comparison.update(*self._read_own(comparison, tensors, output, feed), feed, self.n_samples)
-                else:
-                    comparison.update(z, tensors, output, feed, self.n_samples)
+                    z, output = self._read_own(comparison, output, feed)
+                comparison.update(z, tensors, output, feed, self.n_samples, batch_axis)
             for name, result in zip(self.others, results[len(self.comparisons) :], strict=True):
                 if not self._unchanged(name, tensors[name], result, feed):
                     self.differing.setdefault(name, self.n_samples)
@@ -143,9 +149,7 @@ class _Run:
             )
             self.notes[note] = None
 
-    def _read_own(
-        self, comparison: HeadComparison, tensors: Mapping[str, Any], output: Any, feed: Feed
-    ) -> tuple[Any, Mapping[str, Any], Any]:
+    def _read_own(self, comparison: HeadComparison, output: Any, feed: Feed) -> tuple[Any, Any]:
         """Logits and output of one run of the patched model.
 
         Which 8-bit operators onnxruntime fuses depends on what else reads their results, and moves logits by steps of
@@ -155,7 +159,7 @@ class _Run:
         logits, read = self.read.run(feed.arrays, [self.own[comparison.output], comparison.output])
         before, after = (output_array(array, comparison.head).astype(np.float64) for array in (output, read))
         self.spread = max(self.spread, float(np.abs(before - after).max(initial=0.0)))
-        return logits, tensors, read
+        return logits, read
 
     def checks(self) -> list[Check]:
         """What running showed."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import onnx
-
 from onnxcal.graph.head import Added, Complemented, Fed, Head
 from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
-from onnxcal.graph.tails.axes import float_type, positive_axis
+from onnxcal.graph.tails.axes import float_type
+from onnxcal.graph.tails.margins import joined_axis, margins_axis, negates
 from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
 from onnxcal.graph.view import GraphView
@@ -22,12 +21,10 @@ def concat(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         return None
     for reverse in (False, True):
         first, second = reversed(node.input) if reverse else node.input
-        head = _probabilities(view, ending, hints, first, second, reverse) or (
-            None if reverse else _margins(view, ending, hints, first, second)
-        )
+        head = _probabilities(view, ending, hints, first, second, reverse)
         if head is not None:
             return head
-    return None
+    return _margins(view, ending, hints)
 
 
 def _probabilities(
@@ -44,7 +41,7 @@ def _probabilities(
     if inner is None or inner.activation != "sigmoid" or not isinstance(inner.site, Fed) or inner.trail:
         return None if negated is not None else _of_unknown(view, ending, hints)
     site = inner.site if negated is None else replace(inner.site, readers=(*inner.site.readers, negated))
-    step = Complemented(second, _axis(view, ending.node, second), reverse)
+    step = Complemented(second, joined_axis(view, ending.node), reverse)
     return replace(
         inner,
         site=site,
@@ -61,16 +58,12 @@ def _of_unknown(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     return probabilities_head(view, ending, hints, "[1 - p, p]")
 
 
-def _margins(view: GraphView, ending: Ending, hints: Hints, first: str, second: str) -> Head | None:
+def _margins(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     """[−s, s]: σ(s) is the probability of the second class, and a softmax would give σ(2s)."""
     if hints.activation not in (None, "none") or hints.task not in (None, "binary"):
         return None
-    negative = view.producer(source_of(view, first))
-    if negative is None or not _negates(view, negative[1], source_of(view, second)):
-        return None
-    joined = ending.trail.tensor
-    tensor = view.type_of(joined)
-    return margins_head(ending, view, joined, positive_axis(_axis(view, ending.node, second), tensor.rank))
+    axis = margins_axis(view, ending.node)
+    return None if axis is None else margins_head(ending, view, ending.trail.tensor, axis)
 
 
 def margins_head(ending: Ending, view: GraphView, joined: str, axis: int) -> Head:
@@ -92,11 +85,6 @@ def margins_head(ending: Ending, view: GraphView, joined: str, axis: int) -> Hea
         keys=ending.trail.keys,
         evidence=f"margins [-s, s] in '{joined}'",
     )
-
-
-def _axis(view: GraphView, node: onnx.NodeProto, joined: str) -> int:
-    axis = next(a.i for a in node.attribute if a.name == "axis")
-    return positive_axis(axis, view.type_of(joined).rank or view.type_of(node.output[0]).rank)
 
 
 def _complement_of(view: GraphView, tensor: str) -> str | None:
@@ -123,17 +111,6 @@ def _negated_sigmoid(view: GraphView, tensor: str, p: str) -> int | None:
     assert both[0] is not None
     assert both[1] is not None
     negative = view.producer(both[0][1].input[0])
-    if negative is None or not _negates(view, negative[1], both[1][1].input[0]):
+    if negative is None or not negates(view, negative[1], both[1][1].input[0]):
         return None
     return negative[0]
-
-
-def _negates(view: GraphView, node: onnx.NodeProto, tensor: str) -> bool:
-    if node.domain not in DEFAULT_DOMAINS:
-        return False
-    if node.op_type == "Neg":
-        return source_of(view, node.input[0]) == tensor
-    if node.op_type == "Mul":
-        pairs = ((node.input[0], node.input[1]), (node.input[1], node.input[0]))
-        return any(is_number(view, one, -1.0) and source_of(view, other) == tensor for one, other in pairs)
-    return node.op_type == "Sub" and is_number(view, node.input[0], 0.0) and source_of(view, node.input[1]) == tensor

@@ -72,7 +72,7 @@ def normalizer(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     norm = next((a.s.decode() for a in ending.node.attribute if a.name == "norm"), "MAX")
     if norm != "L1" or hints.activation == "none":
         return None
-    inner = recognise(view, ending.output, ending.node.input[0], hints)
+    inner = recognise(view, ending.output, ending.node.input[0], Hints())
     if inner is not None and (
         (inner.activation == "softmax" and not inner.trail)
         or (inner.activation == "sigmoid" and any(isinstance(step, Complemented) for step in inner.trail))

@@ -69,14 +69,14 @@ def difference(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
 @tail("Exp")
 def exponential(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     """exp of a log-softmax."""
-    inner = recognise(view, ending.output, ending.node.input[0], hints)
+    inner = recognise(view, ending.output, ending.node.input[0], Hints(hints.task, hints.axis))
     return _composed(inner, ending, "log_softmax", "softmax", "Exp")
 
 
 @tail("Log")
 def logarithm(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     """log of a softmax."""
-    inner = recognise(view, ending.output, ending.node.input[0], hints)
+    inner = recognise(view, ending.output, ending.node.input[0], Hints(hints.task, hints.axis))
     return _composed(inner, ending, "softmax", "log_softmax", "Log")
 
 
@@ -179,10 +179,16 @@ def _total_of_exp(view: GraphView, tensor: str) -> tuple[str, frozenset[int], in
 def _shifted(view: GraphView, tensor: str, reader: int, other: int | None) -> _Shifted:
     """D as z − m where m is the maximum of z, or as z itself, which the given nodes read."""
     for index, sub in _made_by(view, tensor, "Sub"):
-        for maximum_index, maximum in _made_by(view, sub.input[1], "ReduceMax"):
+        for maximum_index, maximum in _maxima(view, sub.input[1]):
             if maximum.input[0] == sub.input[0]:
                 return _Shifted(sub.input[0], frozenset({index, maximum_index}), reduced_axis(view, maximum))
     return _Shifted(tensor, frozenset({reader} | ({other} if other is not None else set())), None)
+
+
+def _maxima(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:
+    """The maximum that a tensor is, perhaps kept off −inf by a Max with a constant."""
+    names = [tensor, *(name for _, node in _made_by(view, tensor, "Max") for name in node.input)]
+    return [made for name in names for made in _made_by(view, name, "ReduceMax")]
 
 
 def _totals(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from onnxcal.graph.head import Fed, Head
+from onnxcal.graph.head import Complemented, Fed, Head
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
+from onnxcal.graph.tails.margins import margins_axis
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, tail
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
@@ -12,6 +13,11 @@ from onnxcal.logits import Task
 @tail("Sigmoid")
 def sigmoid(view: GraphView, ending: Ending, hints: Hints) -> Head:
     """A binary or multilabel head whose probabilities a Sigmoid makes."""
+    logits = ending.node.input[0]
+    joined = view.producer(logits)
+    axis = None if joined is None else margins_axis(view, joined[1])
+    if axis is not None and hints.task in (None, "binary"):
+        return _of_margins(view, ending, logits, axis)
     site = Fed((ending.index,), ending.node.output[0], single=True)
     return sigmoid_head(view, ending, hints, ending.node.input[0], site, "Sigmoid")
 
@@ -36,6 +42,24 @@ def sigmoid_head(view: GraphView, ending: Ending, hints: Hints, logits: str, sit
         trail=ending.trail.steps,
         keys=ending.trail.keys,
         evidence=f"{made_by} of '{logits}'",
+    )
+
+
+def _of_margins(view: GraphView, ending: Ending, logits: str, axis: int) -> Head:
+    """σ of [−s, s], which is [1 − p, p]."""
+    return Head(
+        output=ending.output,
+        logits=logits,
+        task="binary",
+        activation="sigmoid",
+        axis=axis,
+        num_classes=2,
+        dtype=float_type(view, logits, ending.output),
+        site=Fed((ending.index,), ending.node.output[0], single=True, column=True),
+        rank=view.type_of(logits).rank,
+        trail=(Complemented(None, axis), *ending.trail.steps),
+        keys=ending.trail.keys,
+        evidence=f"Sigmoid of the margins [-s, s] in '{logits}'",
     )
 
 

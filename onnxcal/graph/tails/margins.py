@@ -1,0 +1,37 @@
+"""The margin s of a binary classifier joined with its negative, [−s, s]: σ(s) is the second class's probability."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
+from onnxcal.graph.tails.axes import positive_axis
+from onnxcal.graph.view import GraphView
+
+
+def margins_axis(view: GraphView, node: onnx.NodeProto) -> int | None:
+    """The axis along which a Concat joins −s and s; None if it joins something else."""
+    if node.op_type != "Concat" or node.domain not in DEFAULT_DOMAINS or len(node.input) != 2:
+        return None
+    negative = view.producer(source_of(view, node.input[0]))
+    if negative is None or not negates(view, negative[1], source_of(view, node.input[1])):
+        return None
+    return joined_axis(view, node)
+
+
+def joined_axis(view: GraphView, node: onnx.NodeProto) -> int:
+    """The axis of a Concat, counted from the front."""
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+    return positive_axis(axis, view.type_of(node.input[1]).rank or view.type_of(node.output[0]).rank)
+
+
+def negates(view: GraphView, node: onnx.NodeProto, tensor: str) -> bool:
+    """Whether a node makes the negative of a tensor."""
+    if node.domain not in DEFAULT_DOMAINS:
+        return False
+    if node.op_type == "Neg":
+        return source_of(view, node.input[0]) == tensor
+    if node.op_type == "Mul":
+        pairs = ((node.input[0], node.input[1]), (node.input[1], node.input[0]))
+        return any(is_number(view, one, -1.0) and source_of(view, other) == tensor for one, other in pairs)
+    return node.op_type == "Sub" and is_number(view, node.input[0], 0.0) and source_of(view, node.input[1]) == tensor
