@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from onnxcal.atomic import check_apart, check_writable
-from onnxcal.calibrators import Calibration, fit_labelled
-from onnxcal.calibrators.fit import check_method, measured
-from onnxcal.calibrators.holdout import halves
+from onnxcal.calibrators import Calibration
+from onnxcal.calibrators.fit import check_method
 from onnxcal.data import open_source
-from onnxcal.errors import FitError, GateError, UsageError
+from onnxcal.errors import GateError, UsageError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation, Head
@@ -23,13 +23,17 @@ from onnxcal.graph.patch import unpatched, write_original
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.write import Draft
-from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, CollectedLogits, Progress, RunOptions, collect
+from onnxcal.heldout import fit_and_measure
+from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, collect
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.output import Patches, choose_target, write, write_verified
 from onnxcal.report.calibration import write_calibration
-from onnxcal.results import CalibrateResult, EvaluateResult, PatchResult, RevertResult
+from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
 from onnxcal.verification.head import recorded_head
+
+NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
+"""What is to be done to a head, and where its calibrator came from."""
 
 
 def calibrate(
@@ -41,7 +45,7 @@ def calibrate(
     eval_data: Any = None,
     eval_labels: Any = None,
     no_holdout: bool = False,
-    head: str | None = None,
+    head: str | Sequence[str] | None = None,
     task: Task | None = None,
     axis: int | None = None,
     activation: Activation | None = None,
@@ -68,7 +72,9 @@ def calibrate(
     output : where the calibrated model goes, default `<stem>.calibrated.onnx` beside the model.
     eval_data, eval_labels : labelled data to measure on, instead of a held-out half.
     no_holdout : measure on the samples that are fitted on.
-    head, task, axis, activation : which output, and what overrides its detection.
+    head : which output, needed where several can be a classifier; a sequence of names calibrates several, each with a
+        temperature of its own. Labels of each are then a dict by output name, or `labels_<output>` in an `.npz`.
+    task, axis, activation : what overrides the detection.
     ignore_index : samples with this label are dropped.
     output_name : new name of the output, default the old one.
     keep_logits : make the calibrated logits one more output.
@@ -100,33 +106,42 @@ def calibrate(
         [file.path, data, labels, eval_data, eval_labels],
     )
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
-    found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
+    hints = Hints(task, axis, activation)
+    found = _heads(original, [unpatched_name(file, name) for name in _names(head)], hints)
+    _check_alone(found, output_name=output_name, save_calibration=save_calibration)
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
+    reading: dict[str, Any] = {
+        "ignore_index": ignore_index, "forced": activation == "none", "progress": progress
+    }  # fmt: skip
 
-    collected = collect(original, found, source, options, ignore_index=ignore_index, progress=progress)
-    apart = None
-    if evaluation is not None:
-        apart = collect(original, found, evaluation, options, ignore_index=ignore_index, progress=progress)
-    calibration = _fit(collected, apart, holdout=not no_holdout, seed=seed)
-    metrics = calibration.metrics
-    assert metrics is not None
-    _check_gate(metrics, max_ece)
+    calibrated, new, warnings = [], list[NewPatch](), dict[str, None]()
+    for one in found:
+        collected = collect(original, one, source, options, **reading)
+        apart = None if evaluation is None else collect(original, one, evaluation, options, **reading)
+        calibration = fit_and_measure(collected, apart, holdout=not no_holdout, seed=seed)
+        metrics = calibration.metrics
+        assert metrics is not None
+        _check_gate(metrics, max_ece)
+        calibrated.append(CalibratedHead(collected.head, calibration, metrics))
+        new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
+        warnings.update(dict.fromkeys((*about(one), *collected.warnings, *calibration.warnings)))
 
-    patches = _patches(
-        file, original, HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration
+    written, verification, notes = write_verified(
+        original, _patches(file, original, new), target, source, options, progress
     )
-    written, verification, notes = write_verified(original, patches, target, source, options, progress)
+    first = calibrated[0]
     if save_calibration is not None:
-        write_calibration(calibration, save_calibration, force=force)
+        write_calibration(first.calibration, save_calibration, force=force)
     return CalibrateResult(
         model=FileRecord.of(file),
         output=written.record,
-        head=collected.head,
-        calibration=calibration,
-        metrics=metrics,
+        head=first.head,
+        calibration=first.calibration,
+        metrics=first.metrics,
+        heads=tuple(calibrated),
         verification=verification,
-        warnings=(*_about(collected.head), *dict.fromkeys((*collected.warnings, *notes)), *calibration.warnings),
+        warnings=tuple(dict.fromkeys((*warnings, *notes))),
         proto=written.proto,
     )
 
@@ -139,7 +154,7 @@ def patch(
     output: str | os.PathLike[str] | None = None,
     data: Any = None,
     labels: Any = None,
-    head: str | None = None,
+    head: str | Sequence[str] | None = None,
     task: Task | None = None,
     axis: int | None = None,
     activation: Activation | None = None,
@@ -178,10 +193,12 @@ def patch(
     target = choose_target(file, output, in_place=in_place, force=force)
     check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
-    wanted = unpatched_name(file, head) or known.output
-    found = find_head(original, wanted, Hints(task or known.task, axis, activation))
+    names = [unpatched_name(file, name) or known.output for name in _names(head)]
+    found = _heads(original, names, Hints(task or known.task, axis, activation))
+    _check_alone(found, output_name=output_name)
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
-    patches = _patches(file, original, HeadPatch(found, known.steps(), output_name, keep_logits), known)
+    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
+    patches = _patches(file, original, new)
     verification, notes = None, tuple[str, ...]()
     if source is None:
         written = write(original, patches, target)
@@ -190,10 +207,11 @@ def patch(
     return PatchResult(
         model=FileRecord.of(file),
         output=written.record,
-        head=found,
+        head=found[0],
+        heads=tuple(found),
         calibration=known,
         verification=verification,
-        warnings=(*_about(found), *_unusual(known.temperature), *notes),
+        warnings=(*(line for one in found for line in about(one)), *_unusual(known.temperature), *notes),
         proto=written.proto,
     )
 
@@ -227,10 +245,11 @@ def evaluate(
         open_source(data, labels, inputs=input_names(file)),
         options,
         ignore_index=ignore_index,
+        forced=activation == "none",
         progress=progress,
     )
     scores = score(*collected.labelled)
-    return EvaluateResult(FileRecord.of(file), collected.head, scores, (*_about(found), *collected.warnings))
+    return EvaluateResult(FileRecord.of(file), collected.head, scores, (*about(found), *collected.warnings))
 
 
 def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
@@ -256,27 +275,6 @@ def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = Fa
         else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
     )
     return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
-
-
-def _fit(collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int) -> Calibration:
-    """The calibration of all samples, measured on the evaluation set, on a held-out half, or on the same samples."""
-    logits, labels = collected.labelled
-    final = fit_labelled(logits, labels)
-    final = replace(final, output=collected.head.output, data_sha256=collected.data_sha256)
-    if evaluation is not None:
-        return measured(final, *evaluation.labelled, split="eval")
-    if not holdout:
-        return measured(final, logits, labels, split="fit")
-    fitted_on, held_out = halves(labels, logits.task, collected.sample, seed)
-    try:
-        if len(held_out) == 0:
-            raise FitError("one sample cannot be halved")
-        half = fit_labelled(logits.take(fitted_on), labels.take(fitted_on))
-    except FitError as error:
-        reason = f"measured on the samples it was fitted on, for half of them have no temperature: {error.message}"
-        final = measured(final, logits, labels, split="fit")
-        return replace(final, warnings=(*final.warnings, reason))
-    return measured(final, logits.take(held_out), labels.take(held_out), split="holdout", temperature=half.temperature)
 
 
 def _path(path: str | os.PathLike[str] | None) -> Path | None:
@@ -312,24 +310,63 @@ def _calibration_to_patch(
     return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
 
 
-def _patches(file: ModelFile, original: ModelFile, new: HeadPatch, calibration: Calibration) -> Patches:
-    """The new patch, and those of other heads that the model carries already.
+def _names(head: str | Sequence[str] | None) -> list[str | None]:
+    """The heads that were asked for; one that is not named if none was."""
+    if head is None or isinstance(head, str):
+        return [head]
+    return list(dict.fromkeys(head)) or [None]
+
+
+def _heads(original: ModelFile, names: Sequence[str | None], hints: Hints) -> list[Head]:
+    """The heads of some names.
+
+    Raises
+    ------
+    ModelError
+        One of them is no head.
+    UsageError
+        Two of them show the same probabilities, and so have one temperature.
+    """
+    found = [find_head(original, name, hints) for name in names]
+    for index, one in enumerate(found):
+        twin = next((other for other in found[:index] if other.place == one.place), None)
+        if twin is not None:
+            raise UsageError(
+                f"'{twin.output}' and '{one.output}' show the same probabilities", hint="pass one of them as --head"
+            )
+    return found
+
+
+def _check_alone(found: Sequence[Head], **options: object) -> None:
+    """Raise UsageError for options that mean one head, where several were asked for."""
+    for name, value in options.items():
+        if value is not None and len(found) > 1:
+            raise UsageError(
+                f"--{name.replace('_', '-')} goes with one --head, not with {len(found)}",
+                hint="calibrate one head after the other: a patched model keeps its patches",
+            )
+
+
+def _patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
+    """The new patches, and those of other heads that the model carries already.
 
     A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
     """
-    patches = []
+    kept, made = [], {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
         head = recorded_head(original, entry)
-        if head.output == new.head.output:
-            new = replace(
-                new,
-                output_name=new.output_name or entry.output_name,
-                keep_logits=new.keep_logits or entry.keep_logits,
+        if head.output in made:
+            patch, calibration = made[head.output]
+            again = replace(
+                patch,
+                output_name=patch.output_name or entry.output_name,
+                keep_logits=patch.keep_logits or entry.keep_logits,
             )
-        elif head.place != new.head.place:
-            kept = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-            patches.append((HeadPatch(head, kept.steps(), entry.output_name, entry.keep_logits), kept.as_json()))
-    return [*patches, (new, calibration.as_json())]
+            made[head.output] = (again, calibration)
+        elif all(head.place != patch.head.place for patch, _ in new):
+            known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
+            kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
+    return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
 
 
 def _unusual(temperature: float) -> tuple[str, ...]:
@@ -338,11 +375,5 @@ def _unusual(temperature: float) -> tuple[str, ...]:
     return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)
 
 
-def _about(head: Head) -> tuple[str, ...]:
-    """What is unusual about a head."""
-    if head.flatten:
-        return (
-            f"the {head.activation} of '{head.output}' is below opset 13 and not on the last axis: it normalises over "
-            f"all axes from {head.axis} on together, and so does the fit",
-        )
+def about(head: Head) -> tuple[str, ...]:
     return ()

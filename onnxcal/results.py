@@ -14,6 +14,18 @@ from onnxcal.verification import Verification
 
 
 @dataclass(frozen=True)
+class CalibratedHead:
+    """One head of several."""
+
+    head: Head
+    """The head that was calibrated."""
+    calibration: Calibration
+    """The calibrator, and how it was found."""
+    metrics: Metrics
+    """Scores before and after."""
+
+
+@dataclass(frozen=True)
 class CalibrateResult:
     """What `calibrate` did."""
 
@@ -22,11 +34,13 @@ class CalibrateResult:
     output: FileRecord
     """The calibrated model."""
     head: Head
-    """The head that was calibrated."""
+    """The head that was calibrated; the first, if several were."""
     calibration: Calibration
     """The calibrator, and how it was found."""
     metrics: Metrics
     """Scores before and after, by default on a held-out half."""
+    heads: tuple[CalibratedHead, ...]
+    """Every head that was calibrated, in the order in which they were named."""
     verification: Verification
     """The calibrated model, run for real, against the reference."""
     warnings: tuple[str, ...] = ()
@@ -44,7 +58,9 @@ class PatchResult:
     output: FileRecord
     """The patched model."""
     head: Head
-    """The head that was patched."""
+    """The head that was patched; the first, if several were."""
+    heads: tuple[Head, ...]
+    """Every head that was patched."""
     calibration: Calibration
     """The calibrator that was put in."""
     verification: Verification | None

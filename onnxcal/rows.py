@@ -15,6 +15,10 @@ from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, all_fin
 
 SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
+GRID_TOLERANCE, GRID_SUM_TOLERANCE = 1e-3, 0.05
+"""Of 8-bit probabilities: how far from a step, in steps; and their sum from 1."""
+_MANY = 50
+"""Samples from which on logits that are all between 0 and 1 are no accident."""
 
 
 def labelled(
@@ -100,18 +104,42 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
 
 
 def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
-    """Raise DataError if multiclass logits are probabilities: every row ≥ 0 and summing to 1.
+    """Raise DataError if multiclass logits are probabilities.
 
     A softmax over probabilities has a temperature too, but one that says nothing (a double softmax).
     """
-    if logits.task != "multiclass":
-        return
+    kind = probabilities_kind(logits) if logits.task == "multiclass" else None
+    if kind is not None:
+        raise DataError(
+            f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and sum to 1", hint=hint
+        )
+
+
+def probabilities_kind(logits: Logits) -> str | None:
+    """What logits are if they are probabilities, by their values; None if they can be logits.
+
+    Rows of a multiclass head that are ≥ 0 and sum to 1; or, after 8-bit quantisation, multiples of 1/255 or 1/256 that
+    sum to almost 1. Of other heads, values in [0, 1] that are no integers, over many samples.
+    """
+    exact, grid, unit = logits.task == "multiclass", logits.task == "multiclass", logits.task != "multiclass"
+    unit = unit and logits.n_samples >= _MANY
+    integers = True
     for z in value_chunks(logits):
-        if not ((z >= 0).all() and (np.abs(z.sum(axis=1) - 1) <= SOFT_LABEL_TOLERANCE).all()):
-            return
-    raise DataError(
-        f"{where} holds probabilities, not logits: all {logits.n_samples:,} rows are ≥ 0 and sum to 1", hint=hint
-    )
+        if not (z >= 0).all():
+            return None
+        if logits.task == "multiclass":
+            sums = z.sum(axis=1)
+            exact = exact and bool((np.abs(sums - 1) <= SOFT_LABEL_TOLERANCE).all())
+            steps = [np.abs(z * n - np.rint(z * n)).max() <= GRID_TOLERANCE for n in (255, 256)]
+            grid = grid and any(steps) and bool((np.abs(sums - 1) <= GRID_SUM_TOLERANCE).all())
+        else:
+            unit = unit and bool((z <= 1).all())
+            integers = integers and bool((z == np.rint(z)).all())
+        if not (exact or grid or unit):
+            return None
+    if exact or grid:
+        return "probabilities" if exact else "probabilities in steps of 1/256"
+    return None if integers else "probabilities"
 
 
 def label_rows(

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxcal
 from onnxcal.errors import DataError, ModelError
 from tests.builders import classifier, labelled_data, model, save, softmax
+from tests.reference.likelihood import best_temperature, one_hot
 
 
 def time_major() -> onnx.ModelProto:
@@ -33,11 +34,18 @@ def time_major() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("batch_size", [8, 64])
-def test_logits_whose_first_axis_is_not_the_batch_are_refused_whatever_the_sizes(batch_size: int) -> None:
+def test_time_major_logits_are_those_of_their_samples_whatever_the_sizes(batch_size: int) -> None:
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(64, 8, 4)).astype(np.float32), rng.integers(0, 3, (64, 8))
-    with pytest.raises(DataError, match="does not count samples"):
-        onnxcal.calibrate(time_major(), (x, y), batch_size=batch_size)
+    x = rng.normal(size=(64, 8, 4)).astype(np.float32)
+    z = x.astype(np.float64) @ numpy_helper.to_array(time_major().graph.initializer[0]).astype(np.float64)
+    y = (0.5 * z + rng.gumbel(size=z.shape)).argmax(axis=2)
+    collected = onnxcal.collect_logits(time_major(), (x, y), batch_size=batch_size)
+    np.testing.assert_allclose(collected.values, z.reshape(-1, 3), rtol=1e-5, atol=1e-6)
+    assert (collected.labels == y.reshape(-1)).all()
+    result = onnxcal.calibrate(time_major(), (x, y), batch_size=batch_size)
+    expected = best_temperature(z.reshape(-1, 3), one_hot(y.reshape(-1), 3))
+    assert result.calibration.temperature == pytest.approx(expected, rel=1e-6)
+    assert result.verification.passed
 
 
 def test_a_stored_fit_is_patched_into_the_head_that_its_logits_came_from(cli, tmp_path: Path) -> None:
@@ -64,10 +72,21 @@ def test_probabilities_are_not_fitted_as_logits() -> None:
     assert onnxcal.fit(np.log(p), y).temperature == pytest.approx(1, abs=0.3)
 
 
-def test_probabilities_of_a_model_are_not_calibrated_as_logits() -> None:
+def test_probabilities_that_are_forced_to_be_logits_are_calibrated_with_a_warning() -> None:
     x, y = labelled_data()
-    with pytest.raises(DataError, match=r"'probs'.*holds probabilities"):
-        onnxcal.calibrate(classifier([softmax()], output="probs"), (x, y), activation="none")
+    result = onnxcal.calibrate(classifier([softmax()], output="probs"), (x, y), activation="none")
+    assert any("double softmax" in warning for warning in result.warnings)
+
+
+def test_probabilities_out_of_a_linear_layer_are_not_calibrated_as_logits() -> None:
+    _, y = labelled_data()
+    p = np.random.default_rng(0).dirichlet(np.ones(4), size=6)
+    rows = np.eye(6, dtype=np.float32)[np.arange(len(y)) % 6]
+    model = classifier()
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(p.astype(np.float32), "w"))
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.zeros(4, np.float32), "b"))
+    with pytest.raises(DataError, match=r"'logits'.*holds probabilities"):
+        onnxcal.calibrate(model, (rows, y))
 
 
 def test_values_that_are_clipped_to_an_interval_are_no_logits() -> None:

@@ -17,7 +17,7 @@ from onnxcal.cli import options
 @click.option("--eval-labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels of --eval-data x.npy.")
 @click.option("--no-holdout", is_flag=True, help="Measure on the samples that are fitted on.")
 @options.ignore_index_option()
-@options.head_options()
+@options.head_options(several=True)
 @options.method_option()
 @options.patch_options()
 @click.option(

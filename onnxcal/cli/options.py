@@ -39,10 +39,13 @@ def ignore_index_option() -> Callable[[Function], Function]:
     return click.option("--ignore-index", type=int, metavar="I", help="Drop samples (or pixels) labelled I.")
 
 
-def head_options() -> Callable[[Function], Function]:
+def head_options(*, several: bool = False) -> Callable[[Function], Function]:
     """Which output, and what overrides its detection."""
+    more = "; may be repeated." if several else "."
     return _all(
-        click.option("--head", metavar="NAME", help="The output to calibrate, where a model has several."),
+        click.option(
+            "--head", metavar="NAME", multiple=several, help=f"The output to calibrate, where a model has several{more}"
+        ),
         *task_options(),
         click.option("--activation", type=click.Choice(ACTIVATIONS), help="What makes the output; default detected."),
     )

@@ -15,7 +15,7 @@ from onnxcal.cli import options
 @click.option("--temperature", type=float, metavar="T", help="Divide the logits by T.")
 @click.option("--calibration", metavar="CAL.json", type=click.Path(path_type=Path), help="What onnxcal fit -o wrote.")
 @options.data_options(required=False)
-@options.head_options()
+@options.head_options(several=True)
 @options.patch_options()
 @options.shown_options()
 def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:

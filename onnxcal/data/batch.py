@@ -15,6 +15,8 @@ from onnxcal.logits import as_array
 AnyArray: TypeAlias = NDArray[Any]
 Inputs: TypeAlias = Mapping[str, AnyArray] | tuple[AnyArray, ...]
 """Arrays by input name, or in input order; samples along axis 0."""
+Truth: TypeAlias = AnyArray | Mapping[str, AnyArray]
+"""Labels; for several heads by the name of the output, where the empty name stands for all others."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Batch:
 
     inputs: Inputs
     """One array a model input; the first axis counts samples."""
-    labels: AnyArray | None
-    """One label (or row of labels) a sample; None where the data has none."""
+    labels: Truth | None
+    """One label (or row of labels) a sample, or such by head; None where the data has none."""
 
     @property
     def arrays(self) -> tuple[AnyArray, ...]:
@@ -43,6 +45,8 @@ class Batch:
             inputs = {name: array[start:stop] for name, array in self.inputs.items()}
         else:
             inputs = tuple(array[start:stop] for array in self.inputs)
+        if isinstance(self.labels, Mapping):
+            return Batch(inputs, {name: array[start:stop] for name, array in self.labels.items()})
         return Batch(inputs, None if self.labels is None else self.labels[start:stop])
 
 
@@ -76,7 +80,12 @@ def make_batch(inputs: Any, labels: Any, where: str) -> Batch:
         arrays = tuple(_input_array(value, f"{where}: input {i}") for i, value in enumerate(inputs))
     else:
         arrays = (_input_array(inputs, f"{where}: the input"),)
-    batch = Batch(arrays, None if labels is None else as_array(labels, f"{where}: labels"))
+    truth: Truth | None = None
+    if isinstance(labels, Mapping):
+        truth = {str(name): label_array(value, f"{where}: labels of '{name}'") for name, value in labels.items()}
+    elif labels is not None:
+        truth = label_array(labels, f"{where}: labels")
+    batch = Batch(arrays, truth)
     if not batch.arrays:
         raise DataError(f"{where} holds no model inputs", hint="pass one array a model input")
     lengths = {len(array) for array in batch.arrays}
@@ -85,12 +94,28 @@ def make_batch(inputs: Any, labels: Any, where: str) -> Batch:
             f"{where}: inputs have different numbers of samples: {', '.join(f'{n:,}' for n in sorted(lengths))}",
             hint="the first axis of every input counts samples",
         )
-    if batch.labels is not None and (batch.labels.ndim == 0 or len(batch.labels) != batch.size):
-        n_labels = 0 if batch.labels.ndim == 0 else len(batch.labels)
-        raise DataError(
-            f"{where}: {batch.size:,} samples but {n_labels:,} labels", hint="there must be one label a sample"
-        )
+    for array in truth.values() if isinstance(truth, Mapping) else () if truth is None else (truth,):
+        if array.ndim == 0 or len(array) != batch.size:
+            n_labels = 0 if array.ndim == 0 else len(array)
+            raise DataError(
+                f"{where}: {batch.size:,} samples but {n_labels:,} labels", hint="there must be one label a sample"
+            )
     return batch
+
+
+def label_array(values: Any, what: str) -> AnyArray:
+    """Labels as an array of numbers, or of strings that are class names.
+
+    Raises
+    ------
+    DataError
+        They are neither.
+    """
+    if isinstance(values, (list, tuple, np.ndarray)):
+        texts = np.asarray(values) if not isinstance(values, np.ndarray) else values
+        if texts.dtype.kind in "US" or (texts.dtype.kind == "O" and all(isinstance(t, str) for t in texts.reshape(-1))):
+            return texts
+    return as_array(values, what)
 
 
 def _is_array(value: Any) -> bool:

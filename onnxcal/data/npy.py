@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from onnxcal.data.arrays import ArraySource
-from onnxcal.data.batch import AnyArray, make_batch
-from onnxcal.data.npz import LABEL_NAMES, read_npz, unreadable
+from onnxcal.data.batch import AnyArray, Truth, make_batch
+from onnxcal.data.npz import pop_labels, read_npz, unreadable
 from onnxcal.errors import DataError
 
 
-def open_npy(path: Path, labels: AnyArray | None) -> ArraySource:
+def open_npy(path: Path, labels: Truth | None) -> ArraySource:
     """The only input of a model, memory-mapped; labels come from elsewhere.
 
     Raises
@@ -49,8 +49,8 @@ def read_npy(path: Path) -> AnyArray:
     return array
 
 
-def read_labels(path: Path) -> AnyArray:
-    """Labels from a `.npy`, or from an `.npz` that holds them under one of their names or alone.
+def read_labels(path: Path) -> Truth:
+    """Labels from a `.npy`, or from an `.npz` that holds them under one of their names, by head, or alone.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def read_labels(path: Path) -> AnyArray:
     if path.suffix != ".npz":
         return read_npy(path)
     arrays = read_npz(path)
-    for name in LABEL_NAMES:
-        if name in arrays:
-            return arrays[name]
+    labels = pop_labels(arrays)
+    if labels is not None:
+        return labels
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     raise DataError(

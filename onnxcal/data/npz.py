@@ -10,13 +10,14 @@ from zipfile import is_zipfile
 import numpy as np
 
 from onnxcal.data.arrays import ArraySource
-from onnxcal.data.batch import AnyArray, make_batch
+from onnxcal.data.batch import AnyArray, Truth, make_batch
 from onnxcal.errors import DataError
 
+HEAD_LABELS = "labels_"
 LABEL_NAMES = ("labels", "label", "y", "target", "targets")
 
 
-def open_npz(path: Path, labels: AnyArray | None, inputs: Collection[str] = ()) -> ArraySource:
+def open_npz(path: Path, labels: Truth | None, inputs: Collection[str] = ()) -> ArraySource:
     """The inputs and labels of an `.npz`; `labels` replaces its own, and what is named in `inputs` is no label.
 
     Raises
@@ -91,12 +92,18 @@ def read_npz(path: Path) -> dict[str, AnyArray]:
         raise unreadable(path, error) from None
 
 
-def pop_labels(arrays: dict[str, AnyArray], inputs: Collection[str] = ()) -> AnyArray | None:
-    """Take the labels out of `arrays`, under the first of the names they may have that is not a model input's."""
-    for name in LABEL_NAMES:
-        if name in arrays and name not in inputs:
-            return arrays.pop(name)
-    return None
+def pop_labels(arrays: dict[str, AnyArray], inputs: Collection[str] = ()) -> Truth | None:
+    """Take the labels out of `arrays`, under the first of the names they may have that is not a model input's.
+
+    Arrays named `labels_<output>` are those of one head.
+    """
+    found = [name for name in LABEL_NAMES if name in arrays and name not in inputs]
+    common = arrays.pop(found[0]) if found else None
+    named = [name for name in arrays if name.startswith(HEAD_LABELS) and name not in inputs]
+    if not named:
+        return common
+    by_head = {name.removeprefix(HEAD_LABELS): arrays.pop(name) for name in named}
+    return by_head if common is None else by_head | {"": common}
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

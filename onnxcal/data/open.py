@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxcal.data.arrays import ArraySource
-from onnxcal.data.batch import AnyArray, Source, make_batch
+from onnxcal.data.batch import Source, Truth, label_array, make_batch
 from onnxcal.data.function import open_function
 from onnxcal.data.iterables import IterableSource, ReplayedSource
 from onnxcal.data.npy import open_npy, read_labels
 from onnxcal.data.npz import open_npz, pop_labels
 from onnxcal.data.reader import is_reader, open_reader
 from onnxcal.errors import DataError, UsageError
-from onnxcal.logits import as_array
 
 
 def open_source(data: Any, labels: Any = None, *, inputs: Collection[str] = ()) -> Source:
@@ -40,6 +39,8 @@ def open_source(data: Any, labels: Any = None, *, inputs: Collection[str] = ()) 
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fspath(data), truth, inputs)
     if is_reader(data):
+        if isinstance(truth, Mapping):
+            raise UsageError("a data reader takes one array of labels", hint="calibrate one head at a time")
         return open_reader(data, truth)
     if isinstance(data, Mapping):
         arrays = dict(data)
@@ -52,15 +53,17 @@ def open_source(data: Any, labels: Any = None, *, inputs: Collection[str] = ()) 
     return _open_iterable(data, truth)
 
 
-def _open_labels(labels: Any) -> AnyArray | None:
+def _open_labels(labels: Any) -> Truth | None:
     if labels is None:
         return None
     if isinstance(labels, (str, os.PathLike)):
         return read_labels(Path(labels))
-    return as_array(labels, "labels")
+    if isinstance(labels, Mapping):
+        return {str(name): label_array(array, f"labels of '{name}'") for name, array in labels.items()}
+    return label_array(labels, "labels")
 
 
-def _open_path(data: str, labels: AnyArray | None, inputs: Collection[str]) -> Source:
+def _open_path(data: str, labels: Truth | None, inputs: Collection[str]) -> Source:
     path = Path(data)
     if path.suffix == ".npz":
         return open_npz(path, labels, inputs)
@@ -82,7 +85,7 @@ def _open_path(data: str, labels: AnyArray | None, inputs: Collection[str]) -> S
     )
 
 
-def _open_iterable(data: Any, labels: AnyArray | None) -> Source:
+def _open_iterable(data: Any, labels: Truth | None) -> Source:
     _refuse_labels(labels, "batches")
     if isinstance(data, Iterator):
         return ReplayedSource("the batches", data)
@@ -104,9 +107,9 @@ def _is_pair(inputs: Any, labels: Any) -> bool:
     """Whether two things are (inputs, labels) rather than two batches."""
     if isinstance(inputs, (tuple, list)) and isinstance(labels, (tuple, list)):
         return False
-    return hasattr(labels, "shape") or isinstance(labels, (list, tuple))
+    return hasattr(labels, "shape") or isinstance(labels, (list, tuple, Mapping))
 
 
-def _refuse_labels(labels: AnyArray | None, data: str) -> None:
+def _refuse_labels(labels: Truth | None, data: str) -> None:
     if labels is not None:
         raise UsageError(f"--labels does not go with {data}", hint="yield the labels with each batch of inputs")

@@ -9,9 +9,9 @@ from onnxcal.errors import ModelError
 from onnxcal.graph.head import Head, Narrowed
 from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.moves import DEFAULT_DOMAINS, precision_of, source_of
+from onnxcal.graph.moves import DEFAULT_DOMAINS, label_values, precision_of, source_of
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
-from onnxcal.graph.view import FLOAT_NAMES, GraphView
+from onnxcal.graph.view import DTYPE_NAMES, FLOAT_NAMES, GraphView
 
 LOWEST_OPSET = 7
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
@@ -79,7 +79,7 @@ def check_opset(model: ModelFile) -> None:
         )
     if opset < LOWEST_OPSET:
         raise ModelError(
-            f"{model.name} uses opset {opset}, which onnxruntime cannot run; {LOWEST_OPSET} or later is needed",
+            f"{model.name} uses opset {opset}, which is too old to be patched; {LOWEST_OPSET} or later is needed",
             hint=f"export it again, or convert it with onnx.version_converter.convert_version(model, {LOWEST_OPSET})",
         )
 
@@ -97,7 +97,13 @@ def classifiers(found: Sequence[Candidate]) -> list[Head]:
 def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
     tensor = view.type_of(output)
     if tensor.elem_type and tensor.elem_type not in FLOAT_NAMES:
-        return Candidate(output, None, "holds no floating point numbers", "choose the output with the probabilities")
+        name = DTYPE_NAMES.get(tensor.elem_type, "unknown")
+        return Candidate(
+            output,
+            None,
+            f"holds {name} values, not floats",
+            "a head holds numbers of 16, 32 or 64 bits",
+        )
     try:
         head = _head(view, output, hints)
         return Candidate(output, view.in_main_graph(head) if isinstance(view, InlinedView) else head)
@@ -127,9 +133,18 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
     made_by = view.producer(source_of(view, head.logits))
     return replace(
         head,
+        classes=head.keys or _classes(view, head),
         precision=narrow[0] if narrow else precision_of(view, head.logits, head.dtype),
         quantized=made_by is not None and made_by[1].op_type == "DequantizeLinear",
     )
+
+
+def _classes(view: GraphView, head: Head) -> tuple[str | int, ...] | None:
+    """The class labels of the ai.onnx.ml classifier that a head comes out of, perhaps through a Normalizer."""
+    producer = view.producer(head.place)
+    if producer is not None and producer[1].op_type == "Normalizer":
+        producer = view.producer(producer[1].input[0])
+    return None if producer is None else tuple(label_values(producer[1])) or None
 
 
 def _forced_raw(hints: Hints, ending: Ending) -> bool:
@@ -143,8 +158,9 @@ def _is_mapped(hints: Hints, ending: Ending) -> bool:
 
 
 def _no_head(model: ModelFile, found: Sequence[Candidate]) -> ModelError:
-    if len(found) == 1:
-        return ModelError(f"output '{found[0].output}' of {model.name} {found[0].reason}", hint=found[0].hint)
+    telling = [c for c in found if not c.reason.endswith("not floats")] or found[:1]
+    if len(telling) == 1:  # beside outputs that are labels
+        return ModelError(f"output '{telling[0].output}' of {model.name} {telling[0].reason}", hint=telling[0].hint)
     reasons = "; ".join(f"'{c.output}' {c.reason}" for c in found[:6])
     return ModelError(
         f"no output of {model.name} can be calibrated: {reasons}",

@@ -147,6 +147,8 @@ class Head:
     """From the probabilities to the output, in this order."""
     keys: tuple[str | int, ...] | None = field(default=None, metadata={"json": False})
     """Class labels, where the output is a sequence of maps from label to probability (ZipMap)."""
+    classes: tuple[str | int, ...] | None = field(default=None, metadata={"json": False})
+    """What the model calls its classes, where it says; labels may be given as these."""
     precision: str = field(default="", metadata={"json": False})
     """The coarsest float type that logits or probabilities are in on the way; a cast back does not bring bits back."""
     quantized: bool = field(default=False, metadata={"json": False})

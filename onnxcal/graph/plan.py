@@ -217,7 +217,7 @@ class _Draft:
         self.logits.append(logits)
         if not self.view.is_declared(head.logits) and tensor.rank is not None:
             self.value_infos.append(helper.make_tensor_value_info(logits, own, tensor.shape))
-        first = site.readers[0]
+        first = min(site.readers)
         tail, calibrated = self._calibrate(first, patch, logits, tensor.shape)
         fed = calibrated
         if tail != own and not site.single:

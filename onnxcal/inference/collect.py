@@ -33,7 +33,7 @@ from onnxcal.rows import (
     kept_rows,
     label_rows,
     logit_rows,
-    refuse_probabilities,
+    probabilities_kind,
 )
 
 DEFAULT_BATCH_SIZE = 64
@@ -137,6 +137,7 @@ def collect_logits(
         open_source(data, labels, inputs=input_names(original)),
         options,
         ignore_index=ignore_index,
+        forced=activation == "none",
         progress=progress,
     )
 
@@ -148,9 +149,10 @@ def collect(
     options: RunOptions,
     *,
     ignore_index: int | None = None,
+    forced: bool = False,
     progress: Progress | None = None,
 ) -> CollectedLogits:
-    """`collect_logits` for a model and a head that are already known."""
+    """`collect_logits` for a model and a head that are already known; `forced` if the user said that it has logits."""
     form, (logits,) = with_logits(model, [head])
     recognition = Recognition(model, head, options)
     taps = list(dict.fromkeys([logits, *(recognition.taps if form is model else [])]))
@@ -160,18 +162,20 @@ def collect(
     digests = _Digests()
     done, num_classes, dense, batch_axis = 0, head.num_classes, False, 0
     for feed in prefetched(feeder.feeds()):
-        if feed.labels is None:
+        labels = feed.labels_of(head.output)
+        if labels is None:
             raise DataError(
-                f"{source.name} has no labels",
+                f"{source.name} has no labels" + (f" for '{head.output}'" if feed.labels is not None else ""),
                 hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
             )
-        digests.update(feed)
+        digests.update(feed, labels)
         tensors = dict(zip(taps, session.run(feed.arrays, taps), strict=True))
         tensor = logits_of(tensors[logits], head)
         if done == 0:
             batch_axis = find_batch_axis(session, logits, tensor, feed, head)
         rows, truth = rows_of(
-            *samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis), feed.labels
+            *samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis),
+            class_indices(labels, head),
         )
         sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
         dense = dense or len(rows) != feed.size
@@ -181,6 +185,7 @@ def collect(
         check_label_values(truth, head.task, rows.shape)
         check_logits(rows, truth, head.task)
         recognition.check(tensor, tensors, feed)
+        recognition.count(rows)
         if num_classes is None:
             num_classes = rows.shape[1] if rows.ndim == 2 else 2
         spool.append(rows)
@@ -192,18 +197,23 @@ def collect(
     if sum(map(len, truths)) == 0:
         raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
     values = spool.array()
-    refuse_probabilities(
-        Logits(values, head.task),
-        f"tensor '{head.logits}' of {model.name}",
-        "drop --activation if you passed it; or export the model with its Softmax, or without any",
-    )
+    warnings = list(feeder.notes)
+    kind = probabilities_kind(Logits(values, head.task)) if head.activation == "none" or not head.is_logits else None
+    if kind is not None and head.activation == "none":
+        what = f"output '{head.output}' of {model.name} holds {kind}, not logits"
+        if not forced:
+            raise DataError(what, hint=f"pass --activation {'sigmoid' if head.task != 'multiclass' else 'softmax'}")
+        warnings.append(
+            f"{what}: over them a softmax is a double softmax, whose temperature corrects the wrong function; its ECE "
+            "may look better while its NLL is worse. --activation softmax calibrates their logarithms instead"
+        )
     return CollectedLogits(
         values=values,
         labels=_joined(truths, num_classes or 2),
         head=replace(head, num_classes=num_classes),
         sample=np.concatenate(samples) if dense or ignore_index is not None else None,
         data_sha256=digests.hexdigest(),
-        warnings=tuple(feeder.notes),
+        warnings=(*warnings, *recognition.notes),
     )
 
 
@@ -217,6 +227,33 @@ def rows_of(tensor: NDArray[Any], head: Head, labels: NDArray[Any]) -> tuple[Flo
     """
     rows = logit_rows(tensor, head.task, head.axis, flatten=head.flatten)
     return rows, label_rows(labels, tensor.shape, head.task, head.axis, flatten=head.flatten)
+
+
+def class_indices(labels: NDArray[Any], head: Head) -> NDArray[Any]:
+    """Labels as class indices, where they are the names or numbers that the model itself gives its classes.
+
+    Raises
+    ------
+    DataError
+        They are strings, and none of the model's classes.
+    """
+    texts = labels.dtype.kind in "USO"
+    classes = head.classes or ()
+    known = {str(name) if texts else name: index for index, name in enumerate(classes)}
+    if not texts and (known == {i: i for i in range(len(known))} or labels.dtype.kind not in "iu" or labels.ndim != 1):
+        return labels
+    values = [str(label) if texts else int(label) for label in labels.reshape(-1)]
+    if all(value in known for value in values):
+        return np.array([known[value] for value in values], np.int64).reshape(labels.shape)
+    if not texts:
+        return labels
+    stranger = next(value for value in values if value not in known)
+    raise DataError(
+        f"label '{stranger}' is none of the classes of '{head.output}'",
+        hint=f"its classes are {', '.join(str(name) for name in classes[:8])}"
+        if classes
+        else "pass class indices from 0",
+    )
 
 
 def whole_samples(tensor: Any, feed: Feed, head: Head, batch_axis: int) -> NDArray[Any]:
@@ -343,11 +380,11 @@ class _Digests:
     def __init__(self) -> None:
         self._by_name: dict[str, Any] = {}
 
-    def update(self, feed: Feed) -> None:
-        for name, array in {**feed.arrays, "": feed.labels}.items():
+    def update(self, feed: Feed, labels: NDArray[Any]) -> None:
+        for name, array in {**feed.arrays, "": labels}.items():
             digest = self._by_name.setdefault(name, hashlib.sha256())
-            part = np.ascontiguousarray(array[: feed.size])  # type: ignore[index]  # labels were checked to be there
-            if part.dtype == object:  # strings; a length before each keeps ("ab", "c") from being ("a", "bc")
+            part = np.ascontiguousarray(array[: feed.size])
+            if part.dtype.kind in "USO":  # strings; a length before each keeps ("ab", "c") from being ("a", "bc")
                 texts = [str(item).encode() for item in part.reshape(-1)]
                 digest.update(b"".join(len(text).to_bytes(8, "little") + text for text in texts))
             else:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.data import Batch, Source
+from onnxcal.data.batch import Truth
 from onnxcal.errors import DataError
 from onnxcal.inference.session import InputSpec
 
@@ -23,12 +24,18 @@ class Feed:
 
     arrays: Mapping[str, NDArray[Any]]
     """By input name; `padded_size` samples along axis 0."""
-    labels: NDArray[Any] | None
-    """`size` labels; None where the data has none."""
+    labels: Truth | None
+    """`size` labels, or such by head; None where the data has none."""
     size: int
     """Samples that count; those behind them only fill up a fixed batch."""
     padded_size: int
     """Samples that are fed."""
+
+    def labels_of(self, output: str) -> NDArray[Any] | None:
+        """The labels of one head."""
+        if isinstance(self.labels, Mapping):
+            return self.labels.get(output, self.labels.get(""))
+        return self.labels
 
 
 class Feeder:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Added, Head
+from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Head
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.inference.expected import expected_output, output_array, shape_tensors
 from onnxcal.inference.feeds import Feed
@@ -34,12 +34,31 @@ class Recognition:
     def __init__(self, model: ModelFile, head: Head, options: RunOptions) -> None:
         self._name, self._head = model.name, head
         self._seen = 0
+        self._rows = self._zeros = 0
         self._session: Session | None = None
         self.taps: list[str] = []
         if head.activation != "none":
             self.taps = list(dict.fromkeys([head.output, *shape_tensors(head)]))
             if not head.is_logits:
                 self._session = open_session(model, tap=self.taps, provider=options.provider, threads=options.threads)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many samples have probabilities that carry no logit, where logits are made of probabilities."""
+        if self._zeros == 0:
+            return ()
+        return (
+            f"{self._zeros:,} of {self._rows:,} samples have a probability of 0 or below {SMALLEST_PROBABILITY:.2g}, "
+            "which carries no logit: it counts as that",
+        )
+
+    def count(self, logits: NDArray[Any]) -> None:
+        """Take in the logits of some samples, one row each."""
+        if isinstance(self._head.site, Added) and self._head.site.material == "probabilities":
+            least = np.log(SMALLEST_PROBABILITY) + 1e-3
+            small = np.abs(logits) >= -least if self._head.activation == "sigmoid" else logits <= least
+            self._zeros += int(small.any(axis=1).sum() if small.ndim == 2 else small.sum())
+            self._rows += len(logits)
 
     def check(self, logits: NDArray[Any], tensors: Mapping[str, Any], feed: Feed) -> None:
         """Raise ModelError unless a batch comes out as its logits say; `tensors` are the taps, where they were run."""
@@ -53,18 +72,22 @@ class Recognition:
         error = recognition_error(logits, self._head, tensors)
         if error <= RECOGNITION_TOLERANCE:
             return
-        output = self._head.output
-        if isinstance(self._head.site, Added) and self._head.site.material == "probabilities":
-            raise ModelError(
-                f"output '{output}' of {self._name} was taken for probabilities, but its values are none "
-                f"(off by {error:.2g})",
-                hint="pass --activation none if they are logits",
-            )
-        raise ModelError(
-            f"output '{output}' of {self._name} is not the {self._head.activation} of '{self._head.logits}', as its "
-            f"graph looks: it is off by {error:.2g}",
-            hint="this is a form that onnxcal misreads: please report the model",
+        raise unrecognised(self._head, self._name, error)
+
+
+def unrecognised(head: Head, model: str, error: float) -> ModelError:
+    """What to say of a head whose values are not what its graph says."""
+    if isinstance(head.site, Added) and head.site.material == "probabilities":
+        return ModelError(
+            f"output '{head.output}' of {model} was taken for probabilities, but its values are none "
+            f"(off by {error:.2g})",
+            hint="pass --activation none if they are logits",
         )
+    return ModelError(
+        f"output '{head.output}' of {model} is not the {head.activation} of '{head.logits}', as its graph looks: it is "
+        f"off by {error:.2g}",
+        hint="this is a form that onnxcal misreads: please report the model",
+    )
 
 
 def recognition_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:

@@ -18,7 +18,7 @@ from onnxcal.graph.tails import Hints
 from onnxcal.inference.collect import whole_samples
 from onnxcal.inference.expected import activated, expected_output, logits_of, output_array, shape_tensors
 from onnxcal.inference.feeds import Feed
-from onnxcal.inference.recognition import RECOGNITION_TOLERANCE, recognition_error
+from onnxcal.inference.recognition import RECOGNITION_TOLERANCE, recognition_error, unrecognised
 from onnxcal.rows import logit_rows
 from onnxcal.verification.checks import Check
 
@@ -63,6 +63,7 @@ class HeadComparison:
 
     def __init__(self, original: ModelFile, patched: ModelFile, entry: CalibratedHead) -> None:
         self.head = recorded_head(original, entry)
+        self.original = original.name
         self.output = entry.output_name or self.head.output
         if self.output not in {value.name for value in patched.graph.output}:
             raise ModelError(
@@ -90,6 +91,8 @@ class HeadComparison:
         expected = expected_output(logits, self.head, self.temperature, tensors)
         got = output_array(output, self.head)
         self.unrecognised = max(self.unrecognised, recognition_error(logits, self.head, tensors))
+        if self.unrecognised > RECOGNITION_TOLERANCE:
+            raise unrecognised(self.head, self.original, self.unrecognised)
         if got.dtype.name in TOLERANCE:
             self.tolerance = max(self.tolerance, TOLERANCE[got.dtype.name])
         if got.size != expected.values.size:

@@ -219,7 +219,7 @@ def test_inputs_that_are_no_arrays_are_refused(inputs, said):
 
 def test_labels_that_are_no_numbers_are_refused():
     with refused(DataError, "batch 0 of the batches", "labels"):
-        list(open_source([(X, list("abcdefg"))]).batches(1000))
+        list(open_source([(X, [object()] * 7)]).batches(1000))
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_dict_of_labels_only_is_refused():
 
 def test_labels_that_are_no_numbers_are_refused():
     with refused(DataError, "labels", "expected numbers"):
-        open_source(X, list("abcdef"))
+        open_source(X, [object()] * 6)
 
 
 def test_labels_beside_a_pair_are_refused():

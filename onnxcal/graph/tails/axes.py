@@ -27,6 +27,8 @@ def positive_axis(axis: int, rank: int | None) -> int:
         if axis < 0:
             raise Unclear("has an unknown rank", "pass --axis counted from 0")
         return axis
+    if rank == 0:
+        raise Unclear("is a single number, not one row a sample", "choose an output with one row a sample")
     if not -rank <= axis < rank:
         raise Unclear(f"has {rank} axes, so none is axis {axis}", f"pass an --axis from 0 to {rank - 1}")
     return axis % rank
@@ -48,6 +50,8 @@ def class_axis(view: GraphView, tensor: str, asked: int | None) -> int:
         return positive_axis(asked, rank)
     if rank is None:
         raise Unclear("has no declared or inferable shape", "pass --task and --axis")
+    if rank == 0:
+        raise Unclear("is a single number, not one row a sample", "choose an output with one row a sample")
     if rank <= 2:
         return max(rank - 1, 0)
     axis = _axis_by_producer(view, tensor, rank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnxcal.graph.head import Added, Complemented, Fed, Head
+from onnxcal.graph.head import Added, Complemented, Fed, Head, Narrowed
 from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
 from onnxcal.graph.tails.axes import float_type
 from onnxcal.graph.tails.margins import joined_axis, margins_axis, negates
@@ -38,17 +38,25 @@ def _probabilities(
         if negated is None:
             return None
     inner = recognise(view, ending.output, second, Hints("binary"))
-    if inner is None or inner.activation != "sigmoid" or not isinstance(inner.site, Fed) or inner.trail:
+    if inner is None or inner.activation != "sigmoid" or not isinstance(inner.site, Fed) or _is_moved(inner):
         return None if negated is not None else _of_unknown(view, ending, hints)
-    site = inner.site if negated is None else replace(inner.site, readers=(*inner.site.readers, negated))
+    if negated is not None and inner.logits not in view.graph.node[negated].input:
+        return None
+    site = inner.site
+    if negated is not None:
+        site = replace(site, readers=tuple(sorted((*site.readers, negated))), single=False)
     step = Complemented(second, joined_axis(view, ending.node), reverse)
     return replace(
         inner,
         site=site,
-        trail=(step, *ending.trail.steps),
+        trail=(*inner.trail, step, *ending.trail.steps),
         keys=ending.trail.keys,
         evidence=f"[{'p, 1 - p' if reverse else '1 - p, p'}] of {inner.evidence}",
     )
+
+
+def _is_moved(head: Head) -> bool:
+    return not all(isinstance(step, Narrowed) for step in head.trail)
 
 
 def _of_unknown(view: GraphView, ending: Ending, hints: Hints) -> Head | None:

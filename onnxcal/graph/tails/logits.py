@@ -34,6 +34,7 @@ _PARAMETERS_BEHIND = frozenset(
     {"Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
     | {f"com.microsoft.{op}" for op in ("QuantizeLinear", "DequantizeLinear", "QLinearGlobalAveragePool")}
 )
+_LOSSES = {op: f"{op}, a loss: it is for training" for op in ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")}
 _NEEDS_A_CONSTANT = frozenset({"Mul", "Div"})  # of two variable tensors these are no longer linear
 
 
@@ -50,7 +51,7 @@ def logits_head(view: GraphView, ending: Ending, hints: Hints) -> Head:
         culprit = _not_linear(view, output, set())
         if culprit is not None:
             raise Unclear(
-                f"ends in {culprit}, which is not understood",
+                f"ends in {_LOSSES[culprit]}" if culprit in _LOSSES else f"ends in {culprit}, which is not understood",
                 "pass --activation none if its values are logits, or --activation softmax (sigmoid) if they are "
                 "probabilities; else export the model so that it ends in logits, Softmax, LogSoftmax or Sigmoid",
             )
@@ -90,7 +91,7 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
     seen.add(tensor)
     producer = view.producer(tensor)
     if producer is None:
-        return "a model input or initializer"
+        return "an input or weight"
     node = producer[1]
     op = node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
     if op in _LINEAR:

@@ -14,7 +14,7 @@ def margins_axis(view: GraphView, node: onnx.NodeProto) -> int | None:
     if node.op_type != "Concat" or node.domain not in DEFAULT_DOMAINS or len(node.input) != 2:
         return None
     negative = view.producer(source_of(view, node.input[0]))
-    if negative is None or not negates(view, negative[1], source_of(view, node.input[1])):
+    if negative is None or not negates(view, negative[1], node.input[1]):
         return None
     return joined_axis(view, node)
 
@@ -29,9 +29,24 @@ def negates(view: GraphView, node: onnx.NodeProto, tensor: str) -> bool:
     """Whether a node makes the negative of a tensor."""
     if node.domain not in DEFAULT_DOMAINS:
         return False
+    wanted = source_of(view, tensor)
     if node.op_type == "Neg":
-        return source_of(view, node.input[0]) == tensor
+        return source_of(view, node.input[0]) == wanted
     if node.op_type == "Mul":
         pairs = ((node.input[0], node.input[1]), (node.input[1], node.input[0]))
-        return any(is_number(view, one, -1.0) and source_of(view, other) == tensor for one, other in pairs)
-    return node.op_type == "Sub" and is_number(view, node.input[0], 0.0) and source_of(view, node.input[1]) == tensor
+        return any(is_number(view, one, -1.0) and source_of(view, other) == wanted for one, other in pairs)
+    return node.op_type == "Sub" and is_number(view, node.input[0], 0.0) and source_of(view, node.input[1]) == wanted
+
+
+def unscaled(view: GraphView, tensor: str) -> str:
+    """What a tensor was before constants multiplied or divided it, as in a patched model."""
+    for _ in range(len(view.graph.node)):
+        tensor = source_of(view, tensor)
+        producer = view.producer(tensor)
+        if producer is None or producer[1].op_type not in ("Mul", "Div") or producer[1].domain not in DEFAULT_DOMAINS:
+            return tensor
+        factor = view.constant(producer[1].input[1])
+        if factor is None or factor.size != 1:
+            return tensor
+        tensor = producer[1].input[0]
+    return tensor

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from onnxcal.graph.head import Activation, Fed, Head, Selected, Transposed
-from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
+from onnxcal.graph.head import Activation, Fed, Head, Narrowed, Selected, Transposed
+from onnxcal.graph.moves import DEFAULT_DOMAINS, KEEPS_ORDER, is_number, source_of
 from onnxcal.graph.tails.axes import float_type, positive_axis
 from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
@@ -83,7 +83,7 @@ def logarithm(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
 def _composed(inner: Head | None, ending: Ending, has: Activation, makes: Activation, op: str) -> Head | None:
     if inner is None or inner.activation != has or not isinstance(inner.site, Fed):
         return None
-    if not all(isinstance(step, (Transposed, Selected)) for step in inner.trail):
+    if not all(isinstance(step, (Narrowed, Transposed, Selected)) for step in inner.trail):
         return None
     return replace(
         inner,
@@ -180,9 +180,24 @@ def _shifted(view: GraphView, tensor: str, reader: int, other: int | None) -> _S
     """D as z − m where m is the maximum of z, or as z itself, which the given nodes read."""
     for index, sub in _made_by(view, tensor, "Sub"):
         for maximum_index, maximum in _maxima(view, sub.input[1]):
-            if maximum.input[0] == sub.input[0]:
+            if maximum.input[0] == sub.input[0] and _private(view, maximum.output[0], index):
                 return _Shifted(sub.input[0], frozenset({index, maximum_index}), reduced_axis(view, maximum))
     return _Shifted(tensor, frozenset({reader} | ({other} if other is not None else set())), None)
+
+
+def _private(view: GraphView, tensor: str, reader: int) -> bool:
+    """Whether a maximum goes nowhere but into the subtraction: else what else reads it would be calibrated too."""
+    pending = [tensor]
+    while pending:
+        name = pending.pop()
+        if any(output.name == name for output in view.graph.output):
+            return False
+        for index in view.readers(name):
+            node = view.graph.node[index]
+            if index != reader and node.op_type not in KEEPS_ORDER | {"Max", "Expand"}:
+                return False
+            pending += [] if index == reader else list(node.output)
+    return True
 
 
 def _maxima(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:

@@ -51,7 +51,7 @@ def probabilities_head(view: GraphView, ending: Ending, hints: Hints, evidence: 
         num_classes=2 if task == "binary" else tensor.size(axis),
         dtype=float_type(view, target, ending.output, default=TensorProto.FLOAT),
         site=Added(target, "probabilities"),
-        rank=tensor.rank if known else 2,
+        rank=tensor.rank,
         trail=ending.trail.steps,
         keys=ending.trail.keys,
         evidence=f"probabilities ({evidence}); their logarithms serve as logits",

@@ -91,10 +91,12 @@ def ending_of(view: GraphView, output: str, tensor: str) -> Ending:
         raise Unclear("is computed in a circle", "the graph is broken: export it again")
     producer = view.producer(trail.tensor)
     if producer is None:
-        raise Unclear("is a model input or initializer, not computed", "pass another --head")
+        raise Unclear(f"only passes on '{trail.tensor}', an input or weight of the model", "pass another --head")
     index, node = producer
+    if node.op_type == "Constant":
+        raise Unclear("is a constant", "pass another --head")
     if not any(node.input):
-        raise Unclear(f"ends in {node.op_type}, which reads nothing", "pass another --head")
+        raise Unclear(f"ends in {node.op_type}, which reads nothing", "the graph is broken: export it again")
     if not all(isinstance(name, str) for name in (output, *node.input, *node.output)):
         raise Unclear("has tensors whose names are not UTF-8", "export it again")  # protobuf hands out bytes
     return Ending(output, index, node, trail)

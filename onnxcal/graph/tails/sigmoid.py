@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnxcal.graph.head import Complemented, Fed, Head
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
-from onnxcal.graph.tails.margins import margins_axis
+from onnxcal.graph.tails.margins import margins_axis, unscaled
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, tail
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
@@ -14,7 +14,7 @@ from onnxcal.logits import Task
 def sigmoid(view: GraphView, ending: Ending, hints: Hints) -> Head:
     """A binary or multilabel head whose probabilities a Sigmoid makes."""
     logits = ending.node.input[0]
-    joined = view.producer(logits)
+    joined = view.producer(unscaled(view, logits))
     axis = None if joined is None else margins_axis(view, joined[1])
     if axis is not None and hints.task in (None, "binary"):
         return _of_margins(view, ending, logits, axis)
@@ -45,8 +45,17 @@ def sigmoid_head(view: GraphView, ending: Ending, hints: Hints, logits: str, sit
     )
 
 
-def _of_margins(view: GraphView, ending: Ending, logits: str, axis: int) -> Head:
-    """σ of [−s, s], which is [1 − p, p]."""
+def _of_margins(view: GraphView, ending: Ending, joined: str, axis: int) -> Head:
+    """σ of [−s, s], which is [1 − p, p]: s is fed where one tensor of that shape holds it, else both columns are."""
+    activated = ending.node.output[0]
+    logits, site = joined, Fed((ending.index,), activated, single=True, column=True)
+    producer = view.producer(joined)
+    if producer is not None and producer[1].op_type == "Concat":
+        index, concat = producer
+        negative = view.producer(concat.input[0])
+        if negative is not None and concat.input[1] in negative[1].input:
+            logits = concat.input[1]
+            site = Fed(tuple(sorted((negative[0], index))), activated, single=False)
     return Head(
         output=ending.output,
         logits=logits,
@@ -55,11 +64,11 @@ def _of_margins(view: GraphView, ending: Ending, logits: str, axis: int) -> Head
         axis=axis,
         num_classes=2,
         dtype=float_type(view, logits, ending.output),
-        site=Fed((ending.index,), ending.node.output[0], single=True, column=True),
+        site=site,
         rank=view.type_of(logits).rank,
         trail=(Complemented(None, axis), *ending.trail.steps),
         keys=ending.trail.keys,
-        evidence=f"Sigmoid of the margins [-s, s] in '{logits}'",
+        evidence=f"Sigmoid of the margins [-s, s] of '{logits}'",
     )
 
 
