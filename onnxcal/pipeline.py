@@ -329,7 +329,7 @@ def _heads(original: ModelFile, names: Sequence[str | None], hints: Hints) -> li
     """
     found = [find_head(original, name, hints) for name in names]
     for index, one in enumerate(found):
-        twin = next((other for other in found[:index] if other.place == one.place), None)
+        twin = next((other for other in found[:index] if one.shares_calibration(other)), None)
         if twin is not None:
             raise UsageError(
                 f"'{twin.output}' and '{one.output}' show the same probabilities", hint="pass one of them as --head"
@@ -363,7 +363,7 @@ def _patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> P
                 keep_logits=patch.keep_logits or entry.keep_logits,
             )
             made[head.output] = (again, calibration)
-        elif all(head.place != patch.head.place for patch, _ in new):
+        elif not any(head.shares_calibration(patch.head) for patch, _ in new):
             known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
             kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
     return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]

@@ -166,6 +166,15 @@ class Head:
         """The tensor with the probabilities: heads that share it share their calibration."""
         return self.site.activated if isinstance(self.site, Fed) else self.site.target
 
+    def shares_calibration(self, other: Head) -> bool:
+        """Whether calibrating the other head calibrates this one too."""
+        if self.place == other.place:
+            return True
+        mine, theirs = self.site, other.site
+        if not (isinstance(mine, Fed) and isinstance(theirs, Fed) and self.logits == other.logits):
+            return False
+        return set(mine.readers) <= set(theirs.readers)
+
     def as_json(self) -> dict[str, Any]:
         """The `head` object of the contract, as in `--json` and in the metadata."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("json", True)}

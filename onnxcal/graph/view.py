@@ -27,24 +27,14 @@ DTYPE_NAMES: dict[int, str] = {
 
 
 _ALIKE = frozenset(
-    {
-        "Identity",
-        "Cast",
-        "Softmax",
-        "LogSoftmax",
-        "Sigmoid",
-        "Relu",
-        "Clip",
-        "Dropout",
-        "Exp",
-        "Log",
-        "Neg",
-        "Normalizer",
-    }
+    {"Identity", "Cast", "Softmax", "LogSoftmax", "Sigmoid", "Relu", "Clip", "Dropout", "Exp", "Log", "Neg"}
+    | {"Normalizer", "QuantizeLinear", "DequantizeLinear"}
 )
 """Operators whose output has the shape of their first input."""
 _SCORES = frozenset({"LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier"})
 """Operators of ai.onnx.ml that give labels, and scores with one column a class."""
+_REGRESSORS = frozenset({"LinearRegressor", "TreeEnsembleRegressor", "SVMRegressor", "ArrayFeatureExtractor"})
+"""Operators of ai.onnx.ml that give one column a target, or some columns of a matrix."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +164,14 @@ class GraphView:
         self._complete(types)
         return types
 
+    def _as_wide_as(self, node: onnx.NodeProto) -> Iterator[str]:
+        """The input of an elementwise operator whose shape its output has, as the other is a single number."""
+        if node.op_type in ("Add", "Sub", "Mul", "Div") and len(node.input) == 2:
+            for name, other in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
+                number = self.constant(other)
+                if number is not None and number.ndim == 0:
+                    yield name
+
     def _to_infer(self) -> onnx.ModelProto:
         """The model with this graph, and `ai.onnx` spelled as the empty string, all that shape inference knows."""
         skeleton = self.model.skeleton
@@ -196,8 +194,12 @@ class GraphView:
             if node.op_type in _SCORES and len(node.output) > 1 and types.get(node.output[1], unknown).shape is None:
                 labels = sum(len(a.ints) + len(a.strings) for a in node.attribute if a.name.startswith("classlabels"))
                 types[node.output[1]] = TensorType(TensorProto.FLOAT, (None, labels or None))
-        for node in (*alike, *reversed(alike)):
-            for known, open_ in ((node.input[0], node.output[0]), (node.output[0], node.input[0])):
+            elif node.op_type in _REGRESSORS and types.get(node.output[0], unknown).shape is None:
+                types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, None))
+        pairs = [(node, node.input[0], node.output[0]) for node in alike]
+        pairs += [(node, name, node.output[0]) for node in self.graph.node for name in self._as_wide_as(node)]
+        for node, source, target in (*pairs, *reversed(pairs)):
+            for known, open_ in ((source, target), (target, source)):
                 shape, old = types.get(known, unknown).shape, types.get(open_, unknown)
                 if shape is not None and old.shape is None:
                     elem_type = types[known].elem_type if node.op_type != "Cast" else 0

@@ -61,10 +61,11 @@ class _Worst:
 class HeadComparison:
     """One head's output against the reference: running totals over batches."""
 
-    def __init__(self, original: ModelFile, patched: ModelFile, entry: CalibratedHead) -> None:
-        self.head = recorded_head(original, entry)
+    def __init__(self, original: ModelFile, patched: ModelFile, entry: CalibratedHead, head: Head) -> None:
+        self.head = head
         self.original = original.name
-        self.output = entry.output_name or self.head.output
+        self.chosen = head.output == entry.head["output"]
+        self.output = (entry.output_name if self.chosen else None) or head.output
         if self.output not in {value.name for value in patched.graph.output}:
             raise ModelError(
                 f"{patched.name} has no output '{self.output}', which its calibration is for",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from onnxcal.data import Source, open_source
 from onnxcal.errors import ModelError
+from onnxcal.graph.detect import candidates
 from onnxcal.graph.head import Added, Head
 from onnxcal.graph.inspect import input_names
-from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import own_logits, unpatched, with_logits
 from onnxcal.graph.view import GraphView
@@ -22,7 +23,7 @@ from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.session import Session, open_session
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.file import check_checker, check_untouched
-from onnxcal.verification.head import HeadComparison
+from onnxcal.verification.head import HeadComparison, recorded_head
 
 
 def verify(
@@ -75,11 +76,30 @@ def verify_file(
             hint="pass the original first and the file that onnxcal wrote second",
         )
     original = unpatched(model)
-    run = _Run(original, patched, [HeadComparison(original, patched, entry) for entry in entries], options)
+    comparisons = [HeadComparison(original, patched, entry, recorded_head(original, entry)) for entry in entries]
+    run = _Run(original, patched, [*comparisons, *_siblings(original, patched, entries, comparisons)], options)
     run.over(source, progress)
     checks = (check_untouched(original, patched), check_checker(original, patched), *run.checks())
     notes = (*run.notes, *(note for comparison in run.comparisons for note in comparison.notes()))
     return Verification(all(check.passed for check in checks), (run.runtime(),), checks), notes
+
+
+def _siblings(
+    original: ModelFile,
+    patched: ModelFile,
+    entries: Sequence[CalibratedHead],
+    comparisons: Sequence[HeadComparison],
+) -> Iterator[HeadComparison]:
+    """Other outputs that show a calibrated head too: one class each, or its logarithm."""
+    taken = {comparison.head.output for comparison in comparisons}
+    for candidate in candidates(original):
+        head = candidate.head
+        if head is None or head.output in taken or head.activation == "none":
+            continue
+        for entry, comparison in zip(entries, comparisons, strict=True):
+            if head.shares_calibration(comparison.head):
+                yield HeadComparison(original, patched, entry, head)
+                break
 
 
 class _Run:
@@ -93,7 +113,10 @@ class _Run:
         calibrated = {c.head.output for c in comparisons} | {c.output for c in comparisons}
         self.others = [o.name for o in original.graph.output if o.name not in calibrated]
         self.derived = GraphView(original).depend_on(_fed(original, [c.head for c in comparisons]))
-        form, self.logits = with_logits(original, [c.head for c in comparisons])
+        places = {c.head.place: c.head for c in comparisons}
+        form, names = with_logits(original, list(places.values()))
+        by_place = dict(zip(places, names, strict=True))
+        self.logits = [by_place[c.head.place] for c in comparisons]
         taps = list(dict.fromkeys(tap for c in comparisons for tap in c.taps))
         taps += [name for name in self.logits if form is original and name not in taps]
         self.taps = list(dict.fromkeys([*taps, *self.others]))
@@ -113,6 +136,7 @@ class _Run:
         self.notes: dict[str, None] = {}
         self.n_samples = 0
         self.differing: dict[str, int] = {}
+        self.moved: dict[str, None] = {}
 
     def over(self, source: Source, progress: Progress | None) -> None:
         """Run both models over all data."""
@@ -143,6 +167,8 @@ class _Run:
             if progress is not None:
                 progress("verifying", self.n_samples, source.n_samples)
         self.notes = dict(feeder.notes)
+        for name in self.moved:
+            self.notes[f"output '{name}' is computed from what was calibrated, and changes with it"] = None
         if self.spread > 0:
             note = (
                 f"onnxruntime's 8-bit arithmetic gives outputs that differ by {self.spread:.2g} when the logits are "
@@ -186,15 +212,16 @@ class _Run:
             version=self.after.version,
             passed=all(check.passed for check in self.checks()),
             max_abs_error=max(c.max_abs_error for c in self.comparisons),
-            argmax_changed=sum(c.argmax_changed for c in self.comparisons),
+            argmax_changed=sum(c.argmax_changed for c in self.comparisons if c.chosen),
             n_samples=self.n_samples,
         )
 
     def _unchanged(self, name: str, before: Any, after: Any, feed: Feed) -> bool:
         """Bit for bit; numbers that the graph computes from the calibrated probabilities may move, labels may not."""
-        if name in self.derived and _is_float(before):
-            return True
         if _same_bits(before, after):
+            return True
+        if name in self.derived and _is_float(before):
+            self.moved[name] = None
             return True
         # Taking the logits out as an output may keep onnxruntime from fusing operators: ask the file itself.
         untapped = self._untapped.run(feed.arrays, [name])[0]

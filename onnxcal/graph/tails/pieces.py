@@ -215,9 +215,11 @@ def _totals(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:
 
 
 def _divided_by_sum(view: GraphView, numerator: str, denominator: str) -> bool:
+    """Whether rows are made to sum to 1, perhaps guarded against rows of zeros by something that is added."""
+    summands = {numerator, *(name for _, add in _made_by(view, numerator, "Add") for name in add.input)}
     for _, total in _totals(view, denominator):
         sources = {total.input[0], *(node.input[0] for _, node in _made_by(view, total.input[0], "Abs"))}
-        if numerator in sources:
+        if summands & sources:
             return True
     return False
 
