@@ -59,8 +59,13 @@ from onnxcal.graph.inspect import ModelInput
 
 TEMPERATURE = 2.0
 """Two, because then calibrated probabilities go with the square roots of the raw ones."""
+SMALLEST = 2.0**-23
+"""What onnxcal takes for a probability of 0, where only probabilities are known."""
 SAMPLES = 5
 """Random samples a model that takes any number; one that is built for a fixed number gets two batches and one more."""
+
+LONGEST_REASON = 240
+"""Characters; messages that differ only behind these are one reason."""
 
 OUTCOMES = {
     "verified": "patched with T = 2, run, right, and reverted to the same bytes",
@@ -280,7 +285,15 @@ def try_model(model: Model) -> tuple[Trial, ...]:
         seed = zlib.crc32(model.name.encode())  # its own, so that --only does not change what a model is fed
         data = feeds(model.path, inspection.inputs, seed)
         outputs: list[str | None] = [head.output for head in inspection.heads]
-        return tuple(try_head(model.path, output, data, Path(folder)) for output in outputs or [None])
+        trials = [try_head(model.path, output, data, Path(folder)) for output in outputs or [None]]
+    return tuple(
+        replace(
+            trial,
+            reason=trial.reason.replace(str(model.path), model.path.name),
+            notes=(*trial.notes, *(f"inspect: {warning}" for warning in inspection.warnings)),
+        )
+        for trial in trials
+    )
 
 
 def try_head(path: Path, output: str | None, data: Mapping[str, Arrays], folder: Path) -> Trial:
@@ -301,7 +314,7 @@ def try_head(path: Path, output: str | None, data: Mapping[str, Arrays], folder:
     if verified:
         return replace(verified[0], fed=tuple(trial.fed[0] for trial in verified))
     try:
-        trial = _without_noise(partial(patch_and_revert, path, output, None, folder))
+        trial = _without_noise(partial(patch_and_revert, path, output, None, folder, seen=data.get("recorded")))
     except Exception as error:
         return _trial(error, output or "")
     if not refused:
@@ -310,8 +323,12 @@ def try_head(path: Path, output: str | None, data: Mapping[str, Arrays], folder:
     return replace(trial, reason=refused[0].reason, hint=refused[0].hint, notes=others)
 
 
-def patch_and_revert(path: Path, output: str | None, data: Arrays | None, folder: Path) -> Trial:
+def patch_and_revert(
+    path: Path, output: str | None, data: Arrays | None, folder: Path, *, seen: Arrays | None = None
+) -> Trial:
     """Patch a head, look at the numbers, revert, look at the bytes.
+
+    What onnxcal cannot be given as `data`, because its first axes do not count samples, can still be `seen` here.
 
     Raises
     ------
@@ -327,73 +344,107 @@ def patch_and_revert(path: Path, output: str | None, data: Arrays | None, folder
     head = done.head
     if output is None:
         raise Wrong(f"inspect finds no head, but patch takes '{head.output}'")
-    if data is not None:
-        if done.verification is None or not done.verification.passed:
-            raise Wrong("patch returned without a verification that passed")
-        before, after = (_run(file, head.output, data) for file in (path, patched))
-        error, limit = square_root_error(head, before, after)
-        if error > limit:
-            raise Wrong(f"calibrated probabilities are {error:.2g} away from square roots (limit {limit:.2g})")
+    if data is not None and (done.verification is None or not done.verification.passed):
+        raise Wrong("patch returned without a verification that passed")
+    if data is None and _passes_checker(path) and not _passes_checker(patched):  # else verification has looked
+        raise Wrong("onnx.checker rejects the patched model, and not the original")
+    look_at_numbers(head, path, patched, data, seen)
     found = onnxcal.inspect(patched).calibration
     if found is None or found.temperature != TEMPERATURE:
         raise Wrong("inspect does not find the calibration in the patched model")
     onnxcal.revert(patched, output=back, force=True)
     if not filecmp.cmp(path, back, shallow=False):
         raise Wrong("the reverted model is not the original, byte for byte")
-    seen = f"{head.task}, {head.activation}: {head.evidence}"
+    recognised = f"{head.task}, {head.activation}: {head.evidence}"
     outcome = "not run" if data is None else "verified"
-    return Trial(outcome, seen, output=head.output, notes=tuple(done.warnings))
+    return Trial(outcome, recognised, output=head.output, notes=tuple(done.warnings))
+
+
+def look_at_numbers(head: onnxcal.Head, path: Path, patched: Path, data: Arrays | None, seen: Arrays | None) -> None:
+    """Run both models on one batch of `data`, or on all that is `seen`.
+
+    Raises
+    ------
+    Wrong
+        The patched model does not run where the original does, or its probabilities are not what T = 2 makes them.
+    """
+    arrays = seen if data is None else data
+    if arrays is None:
+        return
+    try:
+        before = _run(path, head.output, arrays, one_batch=data is not None)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        if data is not None:
+            raise Wrong(f"onnxcal runs the model, this script cannot: {error}") from None
+        return
+    try:
+        after = _run(patched, head.output, arrays, one_batch=data is not None)
+    except Exception as error:
+        raise Wrong(f"the model runs, patched it does not: {error}") from None
+    distance, limit = square_root_error(head, before, after)
+    if distance > limit:
+        raise Wrong(f"calibrated probabilities are {distance:.2g} away from square roots (limit {limit:.2g})")
 
 
 def square_root_error(head: onnxcal.Head, before: Any, after: Any) -> tuple[float, float]:
     """How far calibrated probabilities are from √p, normalised again, and how far they may be; (0, 0) if unknown.
 
     With z the logits, softmax(z/2)_k = √p_k / Σ_j √p_j for p = softmax(z), and σ(z/2) = √p / (√p + √(1−p)) for
-    p = σ(z). A p that was rounded to 0 or 1 moves the root by √ε.
+    p = σ(z). A p that was rounded to 0 or 1 moves the root by √ε; where log p serves as logit, onnxcal holds p above ε.
     """
     if not isinstance(before, np.ndarray) or before.shape != after.shape or before.dtype.kind not in "fV":
         return 0.0, 0.0  # maps, or an output in other pieces
-    eps = ml_dtypes.finfo(after.dtype).eps  # type: ignore[no-untyped-call]
-    limit = 2 * float(np.sqrt(np.float64(eps)))
-    p, got = before.astype(np.float64), after.astype(np.float64)
-    if head.activation == "log_softmax":
-        p, got = np.exp(p), np.exp(got)
-    if head.task != "multiclass":
-        if head.activation == "none":
-            p = 1 / (1 + np.exp(-np.clip(p, -700, 700)))
-        roots = np.sqrt(np.clip(np.stack([p, 1 - p]), 0, 1))
-        return _largest(roots[0] / roots.sum(axis=0) - got), limit
-    axes: tuple[int, ...] | None = tuple(range(head.axis, p.ndim)) if head.flatten else (head.axis,)
-    if head.activation == "none":
-        p = np.exp(p - p.max(axis=axes, keepdims=True))
-        p /= p.sum(axis=axes, keepdims=True)
-    elif not _sums_to_one(p, axes):  # the output may be laid out in another way than the logits
-        axes = next(((axis,) for axis in range(p.ndim) if _sums_to_one(p, (axis,))), None)
-    if axes is None:
-        return 0.0, 0.0
-    roots = np.sqrt(p)
-    return _largest(roots / roots.sum(axis=axes, keepdims=True) - got), limit
+    eps = float(np.float64(ml_dtypes.finfo(after.dtype).eps))  # type: ignore[no-untyped-call]
+    axes: tuple[int, ...] | None = (0,)
+    with np.errstate(all="ignore"):
+        p, got = before.astype(np.float64), after.astype(np.float64)
+        if head.activation == "log_softmax":
+            p, got = np.exp(p), np.exp(got)
+        if head.task != "multiclass":
+            p = 1 / (1 + np.exp(-p)) if head.activation == "none" else p
+            p, got = np.stack([p, 1 - p]).clip(0, 1), np.stack([got, 1 - got])
+        else:
+            axes = tuple(range(head.axis, p.ndim)) if head.flatten else (head.axis,)
+            if head.activation == "none":
+                p = np.exp(p - p.max(axis=axes, keepdims=True))
+                p /= p.sum(axis=axes, keepdims=True)
+            elif not _sums_to_one(p, axes):  # the output may be laid out in another way than the logits
+                axes = next(((axis,) for axis in range(p.ndim) if _sums_to_one(p, (axis,))), None)
+        if axes is None:
+            return 0.0, 0.0
+        return _nearest([np.sqrt(p), np.sqrt(p.clip(SMALLEST))], axes, got), 2 * eps**0.5
 
 
-def _sums_to_one(p: NDArray[np.float64], axes: tuple[int, ...] | None) -> bool:
-    if axes is None or max(axes) >= p.ndim:
+def _nearest(roots: Sequence[NDArray[np.float64]], axes: tuple[int, ...], got: NDArray[np.float64]) -> float:
+    """The largest distance from the nearer of two sets of roots; NaN is at the place of NaN only."""
+    expected = [each / each.sum(axis=axes, keepdims=True) for each in roots]
+    distances = [np.where(np.isnan(each) & np.isnan(got), 0.0, np.abs(each - got)) for each in expected]
+    return min(float(np.where(np.isnan(each), np.inf, each).max(initial=0.0)) for each in distances)
+
+
+def _sums_to_one(p: NDArray[np.float64], axes: tuple[int, ...]) -> bool:
+    if max(axes) >= p.ndim:
         return False
     return p.size > 0 and float(np.abs(p.sum(axis=axes) - 1).max()) < 0.02
 
 
-def _largest(error: NDArray[np.float64]) -> float:
-    return float(np.where(np.isnan(error), np.inf, np.abs(error)).max(initial=0.0))
+def _passes_checker(path: Path) -> bool:
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception:  # a ValidationError, or an InferenceError that is not exported
+        return False
+    return True
 
 
-def _run(path: Path, output: str, data: Arrays) -> Any:
-    """One output of a model, over batches of the size that it is built for."""
+def _run(path: Path, output: str, data: Arrays, *, one_batch: bool) -> Any:
+    """One output of a model, for all data or for a batch of the size that it is built for."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     sizes = {entry.shape[0] for entry in session.get_inputs() if entry.shape and isinstance(entry.shape[0], int)}
-    size = sizes.pop() if len(sizes) == 1 else len(next(iter(data.values())))
-    batch = {name: array[:size] for name, array in data.items()}
+    size = sizes.pop() if one_batch and len(sizes) == 1 else None
+    batch = {name: array if size is None else array[:size] for name, array in data.items()}
     batch = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in batch.items()}
     return session.run([output], batch)[0]
 
@@ -473,18 +524,17 @@ def by_reason(results: Iterable[Result], outcome: str) -> dict[str, list[str]]:
         for trial in result.trials:
             if trial.outcome == outcome:
                 where = f"{result.name}, output '{trial.output}'" if trial.output else result.name
-                groups.setdefault(without_names(trial.reason, result.name), []).append(where)
+                groups.setdefault(without_names(trial.reason), []).append(where)
     return dict(sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])))
 
 
-def without_names(reason: str, model: str) -> str:
-    """A message less what is particular to one model: quoted names are '…', numbers N, the file is MODEL."""
-    for name in (Path(model).name, "model.onnx"):
-        reason = reason.replace(f" {name}", " MODEL")
+def without_names(reason: str) -> str:
+    """A message less what is particular to one model: quoted names are '…', numbers N; no finding twice."""
     reason = re.sub(r"'(?:[^']|(?<=\w)'(?=\w))*'", "'…'", reason)
     reason = re.sub(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)", "N", reason)
     begin, colon, rest = reason.partition(": ")
-    return begin + colon + "; ".join(dict.fromkeys(rest.split("; ")))
+    reason = begin + colon + "; ".join(dict.fromkeys(rest.split("; ")))
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} …"
 
 
 def as_json(results: Sequence[Result]) -> dict[str, Any]:

@@ -110,8 +110,11 @@ def _pass(view: GraphView, node: onnx.NodeProto, tensor: str) -> tuple[str, Trai
         order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None)
         return node.input[0], Transposed(node.input[0], order)
     neutral = _NEUTRAL.get(node.op_type) if node.domain in DEFAULT_DOMAINS else None
-    if neutral is not None and is_number(view, node.input[1], neutral):  # how some converters name an output
-        return node.input[0], None
+    if neutral is not None:  # how some converters name an output
+        if is_number(view, node.input[1], neutral):
+            return node.input[0], None
+        if node.op_type in ("Mul", "Add") and is_number(view, node.input[0], neutral):
+            return node.input[1], None
     special = _PASSES.get(node.op_type)
     if special is None or (node.domain not in DEFAULT_DOMAINS and node.op_type not in _ANY_DOMAIN):
         return None

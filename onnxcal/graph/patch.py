@@ -25,7 +25,8 @@ from onnxcal.graph.metadata import (
     undo_of,
 )
 from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
-from onnxcal.graph.plan import DIVIDE, HeadPatch, make_plan, role_of
+from onnxcal.graph.plan import DIVIDE, HeadPatch, role_of
+from onnxcal.graph.planner import make_plan
 from onnxcal.graph.skeleton import MODEL_METADATA, MODEL_OPSET_IMPORT
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.write import Draft, Piece, Trailer, join, write_taking_digest, write_with_digest

@@ -28,7 +28,7 @@ DTYPE_NAMES: dict[int, str] = {
 
 _ALIKE = frozenset(
     {"Identity", "Cast", "Softmax", "LogSoftmax", "Sigmoid", "Relu", "Clip", "Dropout", "Exp", "Log", "Neg"}
-    | {"Normalizer", "QuantizeLinear", "DequantizeLinear"}
+    | {"Normalizer", "QuantizeLinear", "DequantizeLinear", "QLinearSoftmax", "QLinearSigmoid"}
 )
 """Operators whose output has the shape of their first input."""
 _SCORES = frozenset({"LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier"})
@@ -146,8 +146,9 @@ class GraphView:
         for node in self.graph.node:
             if node.op_type == "Constant" and node.output:
                 for attribute in node.attribute:
-                    if attribute.name == "value":
-                        constants[node.output[0]] = attribute.t
+                    tensor = _constant_tensor(attribute)
+                    if tensor is not None:
+                        constants[node.output[0]] = tensor
         return constants
 
     @cached_property
@@ -204,6 +205,22 @@ class GraphView:
                 if shape is not None and old.shape is None:
                     elem_type = types[known].elem_type if node.op_type != "Cast" else 0
                     types[open_] = TensorType(old.elem_type or elem_type, shape)
+
+
+def _constant_tensor(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """The value of a Constant, in whichever of its attributes it is; None for strings and sparse tensors."""
+    if attribute.name == "value":
+        return attribute.t
+    values = {
+        "value_float": (attribute.f, np.float32),
+        "value_floats": (attribute.floats, np.float32),
+        "value_int": (attribute.i, np.int64),
+        "value_ints": (attribute.ints, np.int64),
+    }
+    if attribute.name not in values:
+        return None
+    value, dtype = values[attribute.name]
+    return numpy_helper.from_array(np.array(value, dtype))
 
 
 def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:

@@ -15,10 +15,10 @@ from onnxcal.graph.head import Head, Rounded
 from onnxcal.graph.metadata import CalibratedHead
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.tails import Hints
-from onnxcal.inference.collect import whole_samples
 from onnxcal.inference.expected import activated, expected_output, logits_of, output_array, shape_tensors
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.recognition import RECOGNITION_TOLERANCE, recognition_error, unrecognised
+from onnxcal.inference.samples import whole_samples
 from onnxcal.rows import logit_rows
 from onnxcal.verification.checks import Check
 

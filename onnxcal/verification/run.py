@@ -17,9 +17,11 @@ from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import own_logits, unpatched, with_logits
 from onnxcal.graph.view import GraphView
-from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, find_batch_axis, prefetched
+from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions
 from onnxcal.inference.expected import logits_of, output_array
 from onnxcal.inference.feeds import Feed, Feeder
+from onnxcal.inference.prefetch import prefetched
+from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session, open_session
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.file import check_checker, check_untouched

@@ -11,7 +11,8 @@ from onnxcal.calibrators.steps import Divide
 from onnxcal.errors import ModelError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.modelfile import open_model
-from onnxcal.graph.plan import HeadPatch, PatchPlan, make_plan
+from onnxcal.graph.plan import HeadPatch, PatchPlan
+from onnxcal.graph.planner import make_plan
 from onnxcal.graph.view import GraphView
 from tests.builders import classifier, softmax
 from tests.corpus.form import build, node, value, weights

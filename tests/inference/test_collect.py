@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcal
 from onnxcal import DataError, ModelError, collect_logits
-from onnxcal.inference.collect import prefetched
+from onnxcal.inference.prefetch import prefetched
 from tests import builders
 
 X, Y = builders.labelled_data(150)
@@ -289,7 +289,7 @@ def test_spooling_to_disk_gives_the_same_logits_and_temperature(
     x = X.astype(dtype)
     held = onnxcal.calibrate(model, (x, Y))
     rows = collect_logits(model, (x, Y))
-    monkeypatch.setattr(sys.modules["onnxcal.inference.collect"], "SPOOL_BYTES", spool_bytes)
+    monkeypatch.setattr(sys.modules["onnxcal.inference.spool"], "SPOOL_BYTES", spool_bytes)
     spooled = collect_logits(model, (x, Y))
     assert isinstance(spooled.values, np.memmap)
     np.testing.assert_array_equal(spooled.values, rows.values)
@@ -306,7 +306,7 @@ def test_spooling_keeps_the_shape_of_sigmoid_rows(task: str, monkeypatch: pytest
     )
     y = np.random.default_rng(0).integers(0, 2, (150, classes))
     rows = collect_logits(model, (X, y))
-    monkeypatch.setattr(sys.modules["onnxcal.inference.collect"], "SPOOL_BYTES", 300)
+    monkeypatch.setattr(sys.modules["onnxcal.inference.spool"], "SPOOL_BYTES", 300)
     spooled = collect_logits(model, (X, y))
     assert isinstance(spooled.values, np.memmap)
     assert spooled.values.shape == ((150,) if task == "binary" else (150, 3))

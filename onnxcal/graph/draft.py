@@ -1,0 +1,98 @@
+"""`GraphDraft`: names, nodes, constants and renames of a patch in the making; `planner.py` decides which."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from onnxcal.graph.plan import ROLE_KEY, ROLE_PREFIX, Insertion, NoPostTransform, Rename
+from onnxcal.graph.view import FLOAT_NAMES, GraphView
+
+Shape: TypeAlias = "tuple[int | str | None, ...] | None"
+ELEM_TYPES = {name: elem_type for elem_type, name in FLOAT_NAMES.items()}
+IR_WITH_INITIALIZERS_APART = 4
+"""Below this an initializer must also be a graph input, so constants come from Constant nodes (ONNX IR, IR 4)."""
+IR_WITH_NODE_METADATA = 10
+"""From here a node has metadata_props; before, the tag goes into doc_string."""
+OPSET_TO_IMPORT = 8
+"""The version that came out with IR 3, which models without a default operator set are usually in."""
+
+
+def numpy_type(elem_type: int) -> np.dtype[Any]:
+    """The NumPy type of a `TensorProto.DataType`."""
+    return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
+
+
+class GraphDraft:
+    """What is planned so far: the names that are taken so far, and what is to change."""
+
+    def __init__(self, view: GraphView) -> None:
+        self.view = view
+        self.taken = view.names()
+        self.opset = view.model.opset() or OPSET_TO_IMPORT
+        self.insertions: list[Insertion] = []
+        self.renames: list[Rename] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.value_infos: list[onnx.ValueInfoProto] = []
+        self.new_outputs: list[onnx.ValueInfoProto] = []
+        self.renamed_outputs: list[tuple[int, str]] = []
+        self.transforms: list[NoPostTransform] = []
+        self.logits: list[str] = []
+        self.raw: dict[str, str] = {}
+        """Outputs that held raw logits and now hold probabilities, and what the logits are called instead."""
+
+    def insert(
+        self, before: int, op_type: str, inputs: Sequence[str], output: str, role: str, **attributes: int | list[int]
+    ) -> None:
+        """A new node before the one at a position, named, and tagged with what it is for."""
+        node = helper.make_node(
+            op_type,
+            list(inputs),
+            [output],
+            name=self.fresh(f"onnxcal_{op_type.lower()}"),
+            **attributes,  # type: ignore[arg-type]  # these go to the node, not to make_node's own parameters
+        )
+        if self.view.model.skeleton.ir_version >= IR_WITH_NODE_METADATA:
+            node.metadata_props.add(key=ROLE_KEY, value=role)
+        else:
+            node.doc_string = ROLE_PREFIX + role
+        self.insertions.append(Insertion(before, node))
+
+    def tensor(self, before: int, name: str, array: NDArray[Any]) -> str:
+        """A constant tensor; returns its name."""
+        name = self.fresh(name)
+        elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = helper.make_tensor(name, elem_type, list(array.shape), array.tobytes(), raw=True)
+        if self.view.model.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
+            self.initializers.append(tensor)
+        else:
+            node = helper.make_node("Constant", [], [name], name=self.fresh("onnxcal_constant"), value=tensor)
+            node.doc_string = ROLE_PREFIX + "constant"
+            self.insertions.append(Insertion(before, node))
+        return name
+
+    def declare(self, base: str, elem_type: int, shape: Shape) -> str:
+        """A new tensor name, with its value_info; without a shape where the rank is unknown."""
+        name = self.fresh(base)
+        self.value_infos.append(helper.make_tensor_value_info(name, elem_type, shape))
+        return name
+
+    def redirect_readers(self, old: str, new: str, but: Collection[int] = ()) -> None:
+        """Let whatever reads one tensor read another, except some nodes."""
+        self.renames += [Rename(node, "input", old, new) for node in self.view.readers(old) if node not in but]
+        for insertion in self.insertions:
+            insertion.node.input[:] = [new if name == old else name for name in insertion.node.input]
+
+    def fresh(self, base: str) -> str:
+        """A name that nothing in the model has."""
+        name, number = base, 0
+        while name in self.taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.taken.add(name)
+        return name

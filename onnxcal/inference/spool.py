@@ -1,0 +1,75 @@
+"""What a pass over the data gathers: rows, in memory or on disk, and digests of what was fed."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.inference.feeds import Feed
+from onnxcal.logits import FloatArray
+
+SPOOL_BYTES = 1 << 30
+"""Logits beyond this size are kept in a temporary file."""
+
+
+class Spool:
+    """Rows in memory, and in a temporary file once they are many."""
+
+    def __init__(self) -> None:
+        self._rows: list[FloatArray] = []
+        self._empty: FloatArray | None = None  # of the rows' shape and type
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+
+    def append(self, rows: FloatArray) -> None:
+        """Take in the rows of one batch."""
+        self._bytes += rows.nbytes
+        self._empty = rows[:0]
+        if self._file is None and self._bytes > SPOOL_BYTES:
+            self._file = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  the memory map keeps it
+            for earlier in self._rows:
+                self._file.write(np.ascontiguousarray(earlier).data)
+            self._rows = []
+        if self._file is None:
+            self._rows.append(np.array(rows))  # a copy: what the session returned may be much larger than its rows
+        else:
+            self._file.write(np.ascontiguousarray(rows).data)
+
+    def array(self) -> FloatArray:
+        """All rows, memory-mapped if they are on disk."""
+        if self._file is None or self._empty is None:
+            return np.concatenate(self._rows)
+        self._file.flush()
+        shape, dtype = self._empty.shape[1:], self._empty.dtype
+        row_bytes = int(np.prod(shape)) * dtype.itemsize
+        with self._file:  # the map outlives it
+            return np.memmap(self._file, dtype, "r", shape=(self._bytes // row_bytes, *shape))
+
+
+class Digests:
+    """SHA-256 of each input and of the labels, the same for any batch size."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Any] = {}
+
+    def update(self, feed: Feed, labels: NDArray[Any]) -> None:
+        """Take in the samples of one batch that count."""
+        for name, array in {**feed.arrays, "": labels}.items():
+            digest = self._by_name.setdefault(name, hashlib.sha256())
+            part = np.ascontiguousarray(array[: feed.size])
+            if part.dtype.kind in "USO":  # strings; a length before each keeps ("ab", "c") from being ("a", "bc")
+                texts = [str(item).encode() for item in part.reshape(-1)]
+                digest.update(b"".join(len(text).to_bytes(8, "little") + text for text in texts))
+            else:
+                digest.update(part.view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        """Of all inputs and labels."""
+        whole = hashlib.sha256()
+        for name in sorted(self._by_name):
+            whole.update(name.encode() + b"\0" + self._by_name[name].digest())
+        return whole.hexdigest()

@@ -1,0 +1,1 @@
+"""Classifiers that other projects ship, calibrated end to end; `python tools/fetch_models.py` fetches them."""
