@@ -13,10 +13,10 @@ from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method
 from onnxcal.data import open_source
 from onnxcal.errors import GateError, UsageError
-from onnxcal.graph.detect import find_head
+from onnxcal.graph.detect import candidates, find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import input_names
+from onnxcal.graph.inspect import about, input_names
 from onnxcal.graph.metadata import calibrated_heads, unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, write_original
@@ -211,7 +211,12 @@ def patch(
         heads=tuple(found),
         calibration=known,
         verification=verification,
-        warnings=(*(line for one in found for line in about(one)), *_unusual(known.temperature), *notes),
+        warnings=(
+            *(line for one in found for line in about(one)),
+            *(_double(original, found) if activation == "none" else ()),
+            *_unusual(known.temperature),
+            *notes,
+        ),
         proto=written.proto,
     )
 
@@ -369,11 +374,18 @@ def _patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> P
     return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
 
 
+def _double(original: ModelFile, found: Sequence[Head]) -> tuple[str, ...]:
+    """What it means to take the result of an activation for logits."""
+    forced = {head.output for head in found}
+    return tuple(
+        f"output '{candidate.output}' ends in {candidate.head.evidence}: taking it for logits makes a double "
+        f"{candidate.head.activation}, whose temperature corrects the wrong function"
+        for candidate in candidates(original)
+        if candidate.output in forced and candidate.head is not None and candidate.head.activation != "none"
+    )
+
+
 def _unusual(temperature: float) -> tuple[str, ...]:
     if 1e-4 <= temperature <= 1e4:
         return ()
     return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)
-
-
-def about(head: Head) -> tuple[str, ...]:
-    return ()

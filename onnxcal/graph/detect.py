@@ -11,11 +11,11 @@ from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, label_values, precision_of, source_of
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
+from onnxcal.graph.tails.registry import Tail
 from onnxcal.graph.view import DTYPE_NAMES, FLOAT_NAMES, GraphView
 
 LOWEST_OPSET = 7
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
-_ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
     if value is not None and value.type.WhichOneof("value") not in (None, "tensor_type") and ending.trail.keys is None:
         raise Unclear("is not a tensor", "choose the output with the probabilities")
     tail = find_tail(ending.node)
-    head = tail(view, ending, hints) if tail is not None and not _forced_raw(hints, ending) else None
+    head = None if tail is None else _of_tail(tail, view, ending, hints)
     if head is None and (hints.activation in ("softmax", "sigmoid") or _is_mapped(hints, ending)):
         head = probabilities_head(view, ending, hints, f"out of {ending.node.op_type}")
     if head is None and hints.activation in (None, "none"):
@@ -147,9 +147,15 @@ def _classes(view: GraphView, head: Head) -> tuple[str | int, ...] | None:
     return None if producer is None else tuple(label_values(producer[1])) or None
 
 
-def _forced_raw(hints: Hints, ending: Ending) -> bool:
-    """Whether the user says that there is no activation; margins are logits too."""
-    return hints.activation == "none" and ending.node.op_type in _ACTIVATIONS
+def _of_tail(tail: Tail, view: GraphView, ending: Ending, hints: Hints) -> Head | None:
+    """What a tail says; where the user says that there is no activation, only what has none: margins are logits too."""
+    try:
+        head = tail(view, ending, hints)
+    except Unclear:
+        if hints.activation == "none":
+            return None
+        raise
+    return None if hints.activation == "none" and head is not None and head.activation != "none" else head
 
 
 def _is_mapped(hints: Hints, ending: Ending) -> bool:

@@ -42,7 +42,7 @@ class GraphDraft:
         self.new_outputs: list[onnx.ValueInfoProto] = []
         self.renamed_outputs: list[tuple[int, str]] = []
         self.transforms: list[NoPostTransform] = []
-        self.logits: list[str] = []
+        self.calibrated: list[str] = []
         self.raw: dict[str, str] = {}
         """Outputs that held raw logits and now hold probabilities, and what the logits are called instead."""
 

@@ -44,6 +44,8 @@ class Added:
     """The material has the two columns [−s, s] of which s is the logit; probabilities are [1 − p, p]."""
     node: int | None = None
     """Position of the ai.onnx.ml operator, or of the quantised activation."""
+    grid: tuple[float, float, float] | None = None
+    """Scale, least and greatest value of what a quantised activation makes."""
 
 
 Site: TypeAlias = Fed | Added
@@ -158,7 +160,12 @@ class Head:
 
     @property
     def is_logits(self) -> bool:
-        """Whether `logits` is a tensor of the unpatched model that holds the logits as they are."""
+        """Whether `logits` is a tensor of the unpatched model that holds the logits, and can be read as it is.
+
+        8-bit logits cannot: what else reads a dequantised tensor decides how onnxruntime fuses the operators before it.
+        """
+        if self.quantized:
+            return False
         return isinstance(self.site, Fed) or (self.site.material == "logits" and not self.site.column)
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnxcal.calibrators.steps import Divide
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
 from onnxcal.graph.edit import edit_for, undo_edit
@@ -33,6 +34,8 @@ from onnxcal.graph.write import Draft, Piece, Trailer, join, write_taking_digest
 from onnxcal.version import __version__
 
 _IN_MEMORY = 1 << 26
+READING_TEMPERATURE = 2.0
+"""A power of two: to divide and multiply by it loses nothing."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,16 @@ def with_logits(model: ModelFile, heads: Sequence[Head]) -> tuple[ModelFile, tup
     """A model that computes the logits of some heads as tensors of its own, and their names.
 
     That is the model itself, unless logits are inside an operator, quantised, or only there as probabilities: then it
-    is the model as `make_patch` makes it, but without the division.
+    is the model patched with `READING_TEMPERATURE`, and the tensors hold the logits divided by that. Read so, they
+    are what the patched model will have: onnxruntime fuses operators alike.
     """
     if all(head.is_logits for head in heads):
         return model, tuple(head.logits for head in heads)
-    plan = make_plan(GraphView(model), [HeadPatch(head, ()) for head in heads])
+    steps = (Divide(READING_TEMPERATURE),)
+    plan = make_plan(GraphView(model), [HeadPatch(head, steps) for head in heads])
     data = join(model, edit_for(model, plan).pieces(model)) + _opset_record(plan.opset)
-    return ModelFile(ModelBytes(model.name, data, None, model.folder)), plan.logits
+    names = [head.logits if head.is_logits else made for head, made in zip(heads, plan.calibrated, strict=True)]
+    return ModelFile(ModelBytes(model.name, data, None, model.folder)), tuple(names)
 
 
 def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
@@ -121,14 +127,6 @@ def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
             raise _broken(patched, f"there is no output '{output}'")
         if not any(output in view.depend_on(node.output) for node in _divisions(view, patch.steps[-1].value)):
             raise _broken(patched, f"output '{output}' is not divided by {patch.steps[-1].value}")
-
-
-def own_logits(view: GraphView, output: str) -> str:
-    """The tensor of a patched model with the logits of an output, before they are divided."""
-    for node in view.graph.node:
-        if role_of(node) == DIVIDE and output in view.depend_on(node.output):
-            return str(node.input[0])
-    raise ModelError(f"output '{output}' of {view.model.name} is not divided by a temperature", hint="patch it again")
 
 
 def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:

@@ -80,8 +80,8 @@ class PatchPlan:
     """Operators whose post_transform goes."""
     opset: int | None
     """Version of the default operator set to import, where the model imports none."""
-    logits: tuple[str, ...]
-    """For each head the tensor of the patched model with the logits, before they are calibrated."""
+    calibrated: tuple[str, ...]
+    """For each head the tensor with its calibrated logits."""
 
 
 def role_of(node: onnx.NodeProto) -> str | None:

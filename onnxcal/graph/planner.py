@@ -43,7 +43,7 @@ def make_plan(view: GraphView, patches: Sequence[HeadPatch]) -> PatchPlan:
         tuple(draft.renamed_outputs),
         tuple(draft.transforms),
         OPSET_TO_IMPORT if view.model.opset() is None else None,
-        tuple(draft.logits),
+        tuple(draft.calibrated),
     )
 
 
@@ -93,6 +93,7 @@ class _Planner(GraphDraft):
             calibrated = self._feed(patch, patch.head.site)
         else:
             calibrated = self._add_activation(patch, patch.head.site)
+        self.calibrated.append(calibrated)
         if patch.keep_logits:
             declared = next(value for value in self.value_infos if value.name == calibrated)
             self.value_infos.remove(declared)
@@ -103,7 +104,6 @@ class _Planner(GraphDraft):
         head, own = patch.head, ELEM_TYPES[patch.head.dtype]
         tensor = self.view.type_of(head.logits)
         logits = self.raw.get(head.logits, head.logits)
-        self.logits.append(logits)
         if not self.view.is_declared(head.logits) and tensor.rank is not None:
             self.value_infos.append(helper.make_tensor_value_info(logits, own, tensor.shape))
         first = min(site.readers)
@@ -144,7 +144,6 @@ class _Planner(GraphDraft):
             self.redirect_readers(target, final)
         after = producer + 1
         logits, shape = self._logits(after, head, site, material, tensor.shape)
-        self.logits.append(logits)
         tail, calibrated = self._calibrate(after, patch, logits, shape)
         made = self._activate(after, head, site, calibrated, shape, tail, final if tail == own else None)
         if tail != own:

@@ -37,6 +37,10 @@ _REGRESSORS = frozenset({"LinearRegressor", "TreeEnsembleRegressor", "SVMRegress
 """Operators of ai.onnx.ml that give one column a target, or some columns of a matrix."""
 
 
+_CRASH_INFERENCE = frozenset({"LabelEncoder", "TreeEnsemble", "DictVectorizer", "RegexFullMatch"})
+"""Operators at which onnx.shape_inference ends the process where the type of their input is not known (onnx 1.23)."""
+
+
 @dataclass(frozen=True)
 class TensorType:
     """What is known of a tensor before running the model."""
@@ -176,11 +180,16 @@ class GraphView:
     def _to_infer(self) -> onnx.ModelProto:
         """The model with this graph, and `ai.onnx` spelled as the empty string, all that shape inference knows."""
         skeleton = self.model.skeleton
-        if self.graph is skeleton.graph and all(entry.domain != "ai.onnx" for entry in skeleton.opset_import):
+        crashing = any(node.op_type in _CRASH_INFERENCE for node in self.graph.node)
+        respelled = any(entry.domain == "ai.onnx" for entry in skeleton.opset_import)
+        if self.graph is skeleton.graph and not respelled and not crashing:
             return skeleton
         copy = onnx.ModelProto()
         copy.CopyFrom(skeleton)
         copy.graph.CopyFrom(self.graph)
+        if crashing:
+            del copy.graph.node[:]
+            copy.graph.node.extend(node for node in self.graph.node if node.op_type not in _CRASH_INFERENCE)
         for entry in copy.opset_import:
             entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
         for node in copy.graph.node:
@@ -195,6 +204,10 @@ class GraphView:
             if node.op_type in _SCORES and len(node.output) > 1 and types.get(node.output[1], unknown).shape is None:
                 labels = sum(len(a.ints) + len(a.strings) for a in node.attribute if a.name.startswith("classlabels"))
                 types[node.output[1]] = TensorType(TensorProto.FLOAT, (None, labels or None))
+            elif node.op_type == "TreeEnsemble" and types.get(node.output[0], unknown).shape is None:
+                weights = next((a.t.data_type for a in node.attribute if a.name == "leaf_weights"), TensorProto.FLOAT)
+                targets = next((a.i for a in node.attribute if a.name == "n_targets"), None)
+                types[node.output[0]] = TensorType(weights, (None, targets))
             elif node.op_type in _REGRESSORS and types.get(node.output[0], unknown).shape is None:
                 types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, None))
         pairs = [(node, node.input[0], node.output[0]) for node in alike]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.graph.head import Clipped, Complemented, Fed, Head, Narrowed, Rounded, Selected, Transposed
+from onnxcal.graph.patch import READING_TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def activated(logits: NDArray[Any], head: Head, temperature: float) -> NDArray[n
 
 
 def logits_of(tensor: Any, head: Head) -> Any:
-    """The logits in a tensor of logits: of two columns [−s, s] the second."""
+    """The logits in a tensor that `with_logits` names: of two columns [−s, s] the second."""
+    if not head.is_logits:
+        tensor = np.asarray(tensor) * np.asarray(tensor).dtype.type(READING_TEMPERATURE)
     if isinstance(head.site, Fed) and head.site.column:
         return np.asarray(tensor).take([1], axis=head.axis)
     return tensor

@@ -95,6 +95,8 @@ def recognition_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, An
     if head.activation == "none":
         return 0.0
     expected = expected_output(logits, head, 1.0, tensors).values
+    if isinstance(head.site, Added) and head.site.grid is not None:
+        expected = np.clip(expected, head.site.grid[1], head.site.grid[2])
     output = output_array(tensors[head.output], head)
     if output.size != expected.size:
         return np.inf

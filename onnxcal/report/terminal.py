@@ -15,23 +15,30 @@ from rich.text import Text
 
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.head import Head
-from onnxcal.graph.inspect import Inspection
+from onnxcal.graph.inspect import Inspection, ModelInput, Way
 from onnxcal.metrics import Metrics, Scores
+from onnxcal.report.drawing import draw, glyphs_for, printable, sizes
 from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
 from onnxcal.verification import Verification, VerifyResult
 
 _LABEL_WIDTH = len("temperature") + 2
+_DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
 
 
 def print_inspection(result: Inspection, verbose: bool) -> None:
     """`inspect`."""
+    nodes = "1 node" if result.nodes == 1 else f"{result.nodes:,} nodes"
     opsets = ", ".join(f"{domain} {version}" for domain, version in result.opset.items())
-    rows = [("file", f"{_path(result.model.path)}: {result.nodes:,} nodes, opset {opsets}, IR {result.ir_version}")]
-    for entry in result.inputs:
-        shape = "unknown" if entry.shape is None else "(" + ", ".join(str(s or "?") for s in entry.shape) + ")"
-        rows.append(("input", f"{entry.name}: {entry.dtype} {shape}"))
-    rows += [("head", _head(head)) for head in result.heads] or [("head", "none that can be calibrated")]
+    rows = [("file", _path(result.model.path)), ("graph", f"{nodes}, opset {opsets}, IR {result.ir_version}")]
+    rows += [("input", _value(entry)) for entry in result.inputs]
+    _print_rows(rows)
+    for head, way in zip(result.heads, result.ways, strict=True):
+        _print_rows([("head", _task(head)), (" ends in", head.evidence)])
+        if way is not None:
+            _print_drawing(way)
+    rows = [] if result.heads else [("head", "none that can be calibrated")]
+    rows += [("other output", _value(entry)) for entry in result.others]
     rows += [("patched", f"'{c.output}': {_temperature(c)}") for c in result.calibrations] or [("patched", "no")]
     if result.external_data:
         rows.append(("external", ", ".join(result.external_data)))
@@ -163,9 +170,18 @@ def _sure_but_wrong(scores: Scores) -> str:
 
 
 def _head(head: Head) -> str:
-    classes = "? classes" if head.num_classes is None else f"{head.num_classes} classes"
-    what = "binary" if head.task == "binary" else f"{head.task}, {classes} on axis {head.axis}"
-    return f"{head.output}: {what}, {head.dtype}; {head.evidence}"
+    return f"{_task(head)}; {head.evidence}"
+
+
+def _task(head: Head) -> str:
+    count = "? classes" if head.num_classes is None else f"{head.num_classes} class{'es' * (head.num_classes != 1)}"
+    what = "binary" if head.task == "binary" else f"{head.task}, {count} on axis {head.axis}"
+    return f"{head.output}: {what}, {head.dtype}"
+
+
+def _value(value: ModelInput) -> str:
+    shape = "of unknown shape" if value.shape is None else sizes(value.shape)
+    return f"{value.name}: {value.dtype} {shape}"
 
 
 def _temperature(calibration: Calibration) -> str:
@@ -236,13 +252,22 @@ def _print_warnings(warnings: Iterable[str]) -> None:
             _console().print(text, soft_wrap=True)
 
 
+def _print_drawing(way: Way) -> None:
+    """How a head ends, in the column of the values."""
+    console = _console()
+    for line in draw(way, console.width - _LABEL_WIDTH, glyphs_for(console.encoding)):
+        pieces = [(text, _DRAWN[style]) for text, style in line]
+        console.print(Text.assemble(" " * _LABEL_WIDTH, *pieces), soft_wrap=True)
+
+
 def _print_next(*commands: str) -> None:
     for number, command in enumerate(commands):
         _console().print(Text(f"{'next:' if number == 0 else '     '} {command}"), soft_wrap=True)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
+    """Lines of printable text."""
+    return textwrap.wrap(printable(text), max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _path(path: str | None) -> str:

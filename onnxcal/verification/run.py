@@ -15,10 +15,10 @@ from onnxcal.graph.head import Added, Head
 from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import own_logits, unpatched, with_logits
+from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions
-from onnxcal.inference.expected import logits_of, output_array
+from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.samples import find_batch_axis
@@ -126,14 +126,6 @@ class _Run:
         self.form = None
         if form is not original:
             self.form = open_session(form, tap=self.logits, provider=options.provider, threads=options.threads)
-        view = GraphView(patched)
-        self.own = {c.output: own_logits(view, c.output) for c in comparisons if c.head.quantized}
-        self.read = None
-        if self.own:
-            self.read = open_session(
-                patched, tap=list(self.own.values()), provider=options.provider, threads=options.threads
-            )
-        self.spread = 0.0
         self.after = open_session(patched, provider=options.provider, threads=options.threads)
         self.notes: dict[str, None] = {}
         self.n_samples = 0
@@ -159,8 +151,6 @@ class _Run:
                     for name, z, c in zip(self.logits, logits, self.comparisons, strict=True)
                 ]
             for comparison, z, output, batch_axis in zip(self.comparisons, logits, results, batch_axes, strict=False):
-                if self.read is not None and comparison.output in self.own:
-                    z, output = self._read_own(comparison, output, feed)
                 comparison.update(z, tensors, output, feed, self.n_samples, batch_axis)
             for name, result in zip(self.others, results[len(self.comparisons) :], strict=True):
                 if not self._unchanged(name, tensors[name], result, feed):
@@ -171,24 +161,6 @@ class _Run:
         self.notes = dict(feeder.notes)
         for name in self.moved:
             self.notes[f"output '{name}' is computed from what was calibrated, and changes with it"] = None
-        if self.spread > 0:
-            note = (
-                f"onnxruntime's 8-bit arithmetic gives outputs that differ by {self.spread:.2g} when the logits are "
-                "read out too; they were held against the reference of the run in which both were read"
-            )
-            self.notes[note] = None
-
-    def _read_own(self, comparison: HeadComparison, output: Any, feed: Feed) -> tuple[Any, Any]:
-        """Logits and output of one run of the patched model.
-
-        Which 8-bit operators onnxruntime fuses depends on what else reads their results, and moves logits by steps of
-        their grid: only numbers of one run can be held against each other.
-        """
-        assert self.read is not None
-        logits, read = self.read.run(feed.arrays, [self.own[comparison.output], comparison.output])
-        before, after = (output_array(array, comparison.head).astype(np.float64) for array in (output, read))
-        self.spread = max(self.spread, float(np.abs(before - after).max(initial=0.0)))
-        return logits, read
 
     def checks(self) -> list[Check]:
         """What running showed."""

@@ -10,6 +10,7 @@ from onnxcal.graph.head import Added, Head
 from onnxcal.graph.moves import DEFAULT_DOMAINS, moves_values
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear
+from onnxcal.graph.tails.scores import gives_margins
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
 
@@ -20,8 +21,18 @@ _LINEAR = frozenset(
         f"com.microsoft.{op}"
         for op in ("QGemm", "FusedMatMul", "FusedGemm", "MatMulNBits", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
     }
-    | {f"ai.onnx.ml.{op}" for op in ("LinearClassifier", "LinearRegressor", "TreeEnsemble", "TreeEnsembleRegressor")}
-    | {f"ai.onnx.ml.{op}" for op in ("TreeEnsembleClassifier", "SVMClassifier", "SVMRegressor")}
+)
+_SCORES = frozenset(
+    f"ai.onnx.ml.{op}"
+    for op in (
+        "LinearClassifier",
+        "LinearRegressor",
+        "SVMClassifier",
+        "SVMRegressor",
+        "TreeEnsemble",
+        "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor",
+    )
 )
 _KEEPS = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Dropout"}  # scale, bias, rectify
@@ -94,7 +105,7 @@ def _not_linear(view: GraphView, tensor: str, seen: set[str]) -> str | None:
         return "an input or weight"
     node = producer[1]
     op = node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
-    if op in _LINEAR:
+    if op in _LINEAR or (op in _SCORES and gives_margins(node)):
         return None
     if moves_values(view, node):
         inputs = list(node.input[:1])

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from onnxcal.graph.head import Activation, Added, Complemented, Head
 from onnxcal.graph.moves import label_values
@@ -20,11 +19,11 @@ from onnxcal.graph.tails.columns import margins_head
 from onnxcal.graph.tails.logits import logits_head
 from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
+from onnxcal.graph.tails.scores import has_negative_weights, has_probabilities, post_transform
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
 
 ML = "ai.onnx.ml"
-_POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 _SCORES_AT = {"LinearClassifier": 1, "TreeEnsembleClassifier": 1, "SVMClassifier": 1}
 
 
@@ -39,7 +38,7 @@ def classifier(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     labels = len(list(label_values(node)))
     transform = post_transform(node)
     if transform == "NONE":
-        if node.op_type == "TreeEnsembleClassifier" and hints.activation != "none" and not _has_negative_weights(node):
+        if node.op_type == "TreeEnsembleClassifier" and hints.activation != "none" and not has_negative_weights(node):
             return probabilities_head(view, ending, hints, f"{node.op_type} without logits")
         if labels == 2 and hints.task in (None, "binary"):
             return margins_head(ending, view, scores, 1)
@@ -81,16 +80,6 @@ def normalizer(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     return probabilities_head(view, ending, hints, "Normalizer of scores that are no softmax")
 
 
-def post_transform(node: onnx.NodeProto) -> str:
-    """What an ai.onnx.ml operator does to its scores; `TreeEnsemble` has a number for it."""
-    for attribute in node.attribute:
-        if attribute.name == "post_transform":
-            if attribute.type == onnx.AttributeProto.INT:
-                return _POST_TRANSFORMS[attribute.i] if 0 <= attribute.i < len(_POST_TRANSFORMS) else "?"
-            return attribute.s.decode(errors="replace")
-    return "NONE"
-
-
 def _scores_head(
     view: GraphView,
     ending: Ending,
@@ -122,7 +111,7 @@ def _scores_head(
 
 
 def _svm(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
-    if any(a.name == "prob_a" and a.floats for a in ending.node.attribute):
+    if has_probabilities(ending.node):
         return probabilities_head(view, ending, hints, "SVMClassifier, which has no logits")
     if hints.activation == "none":
         return logits_head(view, ending, hints)
@@ -130,21 +119,6 @@ def _svm(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         "ends in an SVMClassifier without probabilities, whose scores are votes",
         "fit it with probability=True, or pass --activation none if the scores are logits",
     )
-
-
-def _has_negative_weights(node: onnx.NodeProto) -> bool:
-    """Whether leaves carry margins; probabilities are never negative."""
-    for attribute in node.attribute:
-        if attribute.name == "class_weights" and any(weight < 0 for weight in attribute.floats):
-            return True
-        if attribute.name == "class_weights_as_tensor":
-            try:
-                return bool((numpy_helper.to_array(attribute.t) < 0).any())
-            except (ValueError, TypeError):  # large, and left out of the skeleton
-                return False
-        if attribute.name == "base_values" and any(np.asarray(attribute.floats) < 0):
-            return True
-    return False
 
 
 def _targets(node: onnx.NodeProto) -> int | None:

@@ -7,7 +7,7 @@ Source: onnxruntime, ContribOperators.md, com.microsoft.QLinearSoftmax and QLine
 from __future__ import annotations
 
 from onnxcal.graph.head import Activation, Added, Head
-from onnxcal.graph.moves import source_of
+from onnxcal.graph.moves import quantized_grid, source_of
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis, positive_axis
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, tail
 from onnxcal.graph.view import GraphView
@@ -43,7 +43,8 @@ def dequantized(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     else:
         if hints.task == "multiclass":
             raise Unclear("ends in QLinearSigmoid, which is binary or multilabel, not multiclass", "drop --task")
-        columns = tensor.size(class_axis(view, target, hints.axis))
+        axis = class_axis(view, target, hints.axis)
+        columns = tensor.size(axis) or view.type_of(target).size(axis)
         task = hints.task or ("binary" if rank == 1 or columns == 1 else "multilabel")
         axis = one_logit_axis(view, target) if task == "binary" else class_axis(view, target, hints.axis)
     size = tensor.size(axis) or view.type_of(target).size(axis)
@@ -55,7 +56,7 @@ def dequantized(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         axis=axis,
         num_classes=2 if task == "binary" else size,
         dtype=float_type(view, target, ending.output),
-        site=Added(target, "quantized", node=index),
+        site=Added(target, "quantized", node=index, grid=quantized_grid(view, ending.node)),
         rank=rank,
         trail=ending.trail.steps,
         keys=ending.trail.keys,
