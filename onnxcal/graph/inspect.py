@@ -192,12 +192,12 @@ def _material(head: Head) -> Iterator[str]:
         return
     if site.material == "probabilities" and head.activation == "sigmoid":
         yield (
-            f"'{output}' holds probabilities whose logits cannot be reached: their log-odds are calibrated, so the "
-            "odds p / (1 - p) become their power 1/T"
+            f"'{output}' holds probabilities whose logits cannot be reached: the logarithms of their odds are calibrated, so "
+            "the odds p / (1 - p) become their power 1/T"
         )
     elif site.material == "probabilities":
         yield (
-            f"'{output}' holds probabilities whose logits cannot be reached: their logarithms are calibrated, so a "
+            f"'{output}' holds probabilities whose logits cannot be reached: log-probabilities are calibrated, so a "
             "probability p becomes p^(1/T), and each row is scaled to sum to 1"
         )
     elif site.material == "quantized":

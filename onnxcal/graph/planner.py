@@ -169,8 +169,11 @@ class _Planner(GraphDraft):
             return material, shape
         shape = None if shape is None else (*shape[: head.axis], 1, *shape[head.axis + 1 :])
         column = self.declare(f"{head.logits}_margin", own, shape)
-        index = self.tensor(at, "onnxcal_second_column", np.array([1], np.int64))
-        self.insert(at, "Gather", [material, index], column, "second column", axis=head.axis)
+        if self.opset < 10:  # where a Constant holds no integers
+            self.insert(at, "Slice", [material], column, "second column", axes=[head.axis], starts=[1], ends=[2])
+        else:
+            index = self.tensor(at, "onnxcal_second_column", np.array([1], np.int64))
+            self.insert(at, "Gather", [material, index], column, "second column", axis=head.axis)
         return column, shape
 
     def _log_odds(self, at: int, head: Head, p: str, shape: Shape) -> str:

@@ -209,7 +209,8 @@ class GraphView:
                 targets = next((a.i for a in node.attribute if a.name == "n_targets"), None)
                 types[node.output[0]] = TensorType(weights, (None, targets))
             elif node.op_type in _REGRESSORS and types.get(node.output[0], unknown).shape is None:
-                types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, None))
+                targets = next((a.i for a in node.attribute if a.name in ("targets", "n_targets")), None)
+                types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, targets))
         pairs = [(node, node.input[0], node.output[0]) for node in alike]
         pairs += [(node, name, node.output[0]) for node in self.graph.node for name in self._as_wide_as(node)]
         for node, source, target in (*pairs, *reversed(pairs)):

@@ -83,6 +83,12 @@ def unrecognised(head: Head, model: str, error: float) -> ModelError:
             f"(off by {error:.2g})",
             hint="pass --activation none if they are logits",
         )
+    if isinstance(head.site, Added) and head.site.material == "scores":
+        return ModelError(
+            f"output '{head.output}' of {model} is not the {head.activation} of its scores, which its post_transform "
+            f"says (off by {error:.2g}): onnxruntime does not apply it as written",
+            hint="export the model with raw scores, or pass --activation softmax to calibrate log-probabilities",
+        )
     return ModelError(
         f"output '{head.output}' of {model} is not the {head.activation} of '{head.logits}', as its graph looks: it is "
         f"off by {error:.2g}",
