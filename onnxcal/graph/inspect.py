@@ -192,8 +192,8 @@ def _material(head: Head) -> Iterator[str]:
         return
     if site.material == "probabilities" and head.activation == "sigmoid":
         yield (
-            f"'{output}' holds probabilities whose logits cannot be reached: the logarithms of their odds are calibrated, so "
-            "the odds p / (1 - p) become their power 1/T"
+            f"'{output}' holds probabilities whose logits cannot be reached: the logarithms of their odds are "
+            "calibrated, so the odds p / (1 - p) become their power 1/T"
         )
     elif site.material == "probabilities":
         yield (

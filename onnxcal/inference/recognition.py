@@ -87,7 +87,7 @@ def unrecognised(head: Head, model: str, error: float) -> ModelError:
         return ModelError(
             f"output '{head.output}' of {model} is not the {head.activation} of its scores, which its post_transform "
             f"says (off by {error:.2g}): onnxruntime does not apply it as written",
-            hint="export the model with raw scores, or pass --activation softmax to calibrate log-probabilities",
+            hint="export the model with raw scores and a Softmax or Sigmoid behind them",
         )
     return ModelError(
         f"output '{head.output}' of {model} is not the {head.activation} of '{head.logits}', as its graph looks: it is "
