@@ -125,7 +125,8 @@ def calibrate(
         _check_gate(metrics, max_ece)
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
         new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
-        warnings.update(dict.fromkeys((*about(one), *collected.warnings, *calibration.warnings)))
+        said = (*about(one), *collected.warnings, *calibration.warnings)
+        warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
     written, verification, notes = write_verified(
         original, _patches(file, original, new), target, source, options, progress

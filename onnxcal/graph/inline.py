@@ -76,7 +76,7 @@ class InlinedView(GraphView):
         name = self.model.graph.node[self.origin[node]].op_type
         return Unclear(
             f"has its logits inside the local function {name}",
-            "inline it first: onnx.inliner.inline_local_functions(model)",
+            "inline it first: import onnx.inliner; onnx.inliner.inline_local_functions(model)",
         )
 
     def _is_call(self, index: int) -> bool:

@@ -216,7 +216,8 @@ class _Row:
             self._hanging += [(column, text) for text in box.hanging]
             self._line += [(arrow, ""), (box.text, box.style)]
             column, before = column + cells(box.text), box
-        self.width = max(column, cells(self._captions))
+        hanging = (at + cells(self._hook) + min(cells(text), _LONGEST_NAME) for at, text in self._hanging)
+        self.width = max(column, cells(self._captions), *hanging)
 
     def lines(self, width: int) -> Iterator[Line]:
         """The line, the captions below it, and what hangs below those."""

@@ -50,8 +50,9 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
 
 def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     """`calibrate`."""
-    _print_rows([("head", _head(result.head)), ("temperature", _temperature(result.calibration))])
-    _print_metrics(result.metrics)
+    for one in result.heads:
+        _print_rows([("head", _head(one.head)), ("temperature", _temperature(one.calibration))])
+        _print_metrics(one.metrics)
     _print_verification(result.verification, verbose)
     _print_warnings(result.warnings)
     _print_rows([("written", _path(result.output.path))])
@@ -75,7 +76,8 @@ def print_logits(result: LogitsResult, verbose: bool) -> None:
 
 def print_patched(result: PatchResult, verbose: bool) -> None:
     """`patch`."""
-    _print_rows([("head", _head(result.head)), ("temperature", _temperature(result.calibration))])
+    heads = [("head", _head(head)) for head in result.heads]
+    _print_rows([*heads, ("temperature", _temperature(result.calibration))])
     if result.verification is not None:
         _print_verification(result.verification, verbose)
     _print_warnings(result.warnings)
