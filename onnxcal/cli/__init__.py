@@ -128,7 +128,9 @@ def _silence(stream: TextIO) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"onnxcal: error: {message}", err=True)
+    from onnxcal.report.printable import printable
+
+    click.echo("\n".join(printable(line) for line in f"onnxcal: error: {message}".split("\n")), err=True)
     sys.exit(code)
 
 

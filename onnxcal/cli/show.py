@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from onnxcal.report.json import as_document, as_text
+from onnxcal.report.printable import printable
 
 
 def show(result: Any, render: Callable[[Any, bool], None], *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -20,7 +21,7 @@ def show(result: Any, render: Callable[[Any, bool], None], *, as_json: bool, qui
         render(result, verbose)
     if as_json or quiet:
         for warning in result.warnings:
-            click.echo(f"onnxcal: warning: {warning}", err=True)
+            click.echo(printable(f"onnxcal: warning: {warning}"), err=True)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
     tail = find_tail(ending.node)
     head = None if tail is None else _of_tail(tail, view, ending, hints)
     if head is None and (hints.activation in ("softmax", "sigmoid") or _is_mapped(hints, ending)):
-        head = probabilities_head(view, ending, hints, f"out of {ending.node.op_type}")
+        head = probabilities_head(view, ending, hints, f"out of a {ending.node.op_type}")
     if head is None and hints.activation in (None, "none"):
         head = logits_head(view, ending, hints)
     if head is None or (hints.activation is not None and head.activation != hints.activation):

@@ -177,19 +177,36 @@ class GraphView:
                 if number is not None and number.ndim == 0:
                     yield name
 
+    def _sorted(self) -> list[int] | None:
+        """Positions of the nodes so that each comes behind what it reads; None if they stand so."""
+        order: dict[int, None] = {}
+        entered = set[int]()
+        for root in range(len(self.graph.node)):
+            pending = [root]
+            while pending:
+                index = pending[-1]
+                if index not in entered:
+                    entered.add(index)
+                    reads = (self.producers.get(name) for name in _reads(self.graph.node[index]))
+                    pending += [made for made in reads if made is not None and made not in entered]
+                else:
+                    order.setdefault(pending.pop())
+        return None if list(order) == sorted(order) else list(order)
+
     def _to_infer(self) -> onnx.ModelProto:
         """The model with this graph, and `ai.onnx` spelled as the empty string, all that shape inference knows."""
         skeleton = self.model.skeleton
         crashing = any(node.op_type in _CRASH_INFERENCE for node in self.graph.node)
         respelled = any(entry.domain == "ai.onnx" for entry in skeleton.opset_import)
-        if self.graph is skeleton.graph and not respelled and not crashing:
+        order = self._sorted()
+        if self.graph is skeleton.graph and not respelled and not crashing and order is None:
             return skeleton
         copy = onnx.ModelProto()
         copy.CopyFrom(skeleton)
         copy.graph.CopyFrom(self.graph)
-        if crashing:
-            del copy.graph.node[:]
-            copy.graph.node.extend(node for node in self.graph.node if node.op_type not in _CRASH_INFERENCE)
+        nodes = [self.graph.node[index] for index in order or range(len(self.graph.node))]
+        del copy.graph.node[:]
+        copy.graph.node.extend(node for node in nodes if node.op_type not in _CRASH_INFERENCE)
         for entry in copy.opset_import:
             entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
         for node in copy.graph.node:
@@ -209,7 +226,8 @@ class GraphView:
                 targets = next((a.i for a in node.attribute if a.name == "n_targets"), None)
                 types[node.output[0]] = TensorType(weights, (None, targets))
             elif node.op_type in _REGRESSORS and types.get(node.output[0], unknown).shape is None:
-                targets = next((a.i for a in node.attribute if a.name in ("targets", "n_targets")), None)
+                single = 1 if node.op_type.endswith("Regressor") else None
+                targets = next((a.i for a in node.attribute if a.name in ("targets", "n_targets")), single)
                 types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, targets))
         pairs = [(node, node.input[0], node.output[0]) for node in alike]
         pairs += [(node, name, node.output[0]) for node in self.graph.node for name in self._as_wide_as(node)]

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, TypeAlias
 
-from onnxcal.graph.inspect import Stage, Way
 from onnxcal.graph.plan import DIVIDE
+from onnxcal.graph.way import Stage, Way
+from onnxcal.report.printable import printable
 
 Style: TypeAlias = Literal["", "patch", "activation", "caption"]
 Line: TypeAlias = "list[tuple[str, Style]]"
@@ -96,11 +97,6 @@ def sizes(shape: tuple[int | str | None, ...] | None, longest: int | None = None
     if longest is None or cells(text) <= longest:
         return printable(text)
     return f"({', '.join(str(size) if isinstance(size, int) else '?' for size in known)})"
-
-
-def printable(text: str) -> str:
-    """A text without characters that a terminal acts on, or that change how the rest is read."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shortened(name: str, limit: int, dots: str = "…") -> str:

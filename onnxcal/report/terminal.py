@@ -15,9 +15,11 @@ from rich.text import Text
 
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.head import Head
-from onnxcal.graph.inspect import Inspection, ModelInput, Way
+from onnxcal.graph.inspect import Inspection, ModelInput
+from onnxcal.graph.way import Way
 from onnxcal.metrics import Metrics, Scores
-from onnxcal.report.drawing import draw, glyphs_for, printable, sizes
+from onnxcal.report.drawing import draw, glyphs_for, sizes
+from onnxcal.report.printable import printable
 from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
 from onnxcal.verification import Verification, VerifyResult
 

@@ -82,6 +82,12 @@ def test_json_is_one_object_with_the_contracts_keys_and_nothing_else(command: st
         assert document["calibration"] is None
 
 
+def test_inspect_shows_where_the_division_goes_and_where_it_is(cli: Any) -> None:
+    assert "─►[ ÷ T ]─► Softmax ─► probs" in cli(*LINES["inspect"]).stdout
+    assert cli("patch", "m.onnx", "--temperature", "1.7", "-o", "out.onnx").exit_code == 0
+    assert "─►[ ÷ 1.7 ]─► Softmax ─► probs" in cli("inspect", "out.onnx").stdout
+
+
 def test_calibrate_json_has_every_key_of_the_contracts_example(cli: Any, work: Path) -> None:
     document = json.loads(cli(*LINES["calibrate"], "--json").stdout)
     assert document["model"].keys() == {"path", "sha256"} == document["output"].keys()

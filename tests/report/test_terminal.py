@@ -85,6 +85,44 @@ def test_markup_in_names_is_printed_as_it_stands(capsys: pytest.CaptureFixture[s
     assert f"head {name}: multiclass" in printed(capsys, terminal.print_inspection, onnxcal.inspect(model))
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;title\x07", "a\r\nwarning: b", "\u202egnp.exe", "a\x9bJ"], ids=ascii)
+def test_control_characters_in_names_are_shown_not_sent(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    label = builders.helper.make_tensor_value_info(f"label{name}", builders.TensorProto.INT64, [name])
+    nodes = [
+        builders.softmax(f"x{name}", name),
+        builders.helper.make_node("Identity", ["logits"], [f"x{name}"]),
+        builders.helper.make_node("ArgMax", ["logits"], [label.name], axis=1, keepdims=0),
+    ]
+    odd = builders.helper.make_tensor_value_info(f"odd{name}", builders.TensorProto.FLOAT, ["N", 4])
+    nodes.append(builders.helper.make_node("Erf", [name], [odd.name]))
+    model = builders.classifier(nodes, output=name, batch=name, more_outputs=[label, odd])
+    patched = onnxcal.patch(model, temperature=2.0).proto
+    for each in (model, patched):
+        terminal.print_inspection(onnxcal.inspect(each), True)
+    text = capsys.readouterr().out
+    assert name.encode("unicode_escape").decode() in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert [line for line in text.splitlines() if line.startswith("warning: b")] == []
+
+
+def test_inspect_draws_each_head_and_says_how_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_inspection(onnxcal.inspect(MODEL), False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index(" ends in     Softmax over axis 1 of 'logits'") + 1 :][:2] == [
+        "             Gemm ─► logits (N, 4) ─►[ ÷ T ]─► Softmax ─► probs",
+        "                     logits          to add    activation",
+    ]
+
+
+def test_labels_beside_a_head_are_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    label = builders.helper.make_tensor_value_info("label", builders.TensorProto.INT64, ["N"])
+    argmax = builders.helper.make_node("ArgMax", ["probs"], ["label"], axis=1, keepdims=0)
+    model = builders.classifier([builders.softmax(), argmax], output="probs", more_outputs=[label])
+    text = printed(capsys, terminal.print_inspection, onnxcal.inspect(model))
+    assert "other output label: int64 (N)" in text
+    assert "warning" not in text
+
+
 def test_verify_lists_every_check(capsys: pytest.CaptureFixture[str]) -> None:
     patched = onnxcal.patch(MODEL, temperature=1.75).proto
     text = printed(capsys, terminal.print_verified, verify(MODEL, patched, X))  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def _of_unknown(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     """[1 − p, p] of a p whose logit cannot be reached: rows that sum to 1."""
     if hints.activation not in (None, "softmax") or hints.task not in (None, "multiclass"):
         return None
-    return probabilities_head(view, ending, hints, "[1 - p, p]")
+    return probabilities_head(view, ending, hints, "[1 - p, p] of unknown origin")
 
 
 def _margins(view: GraphView, ending: Ending, hints: Hints) -> Head | None:

@@ -7,7 +7,7 @@ that keep them linear or rectify them. A Div or Exp at the end may be a softmax 
 from __future__ import annotations
 
 from onnxcal.graph.head import Added, Head
-from onnxcal.graph.moves import DEFAULT_DOMAINS, moves_values
+from onnxcal.graph.moves import DEFAULT_DOMAINS, moves_values, source_of
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear
 from onnxcal.graph.tails.scores import gives_margins
@@ -73,7 +73,7 @@ def logits_head(view: GraphView, ending: Ending, hints: Hints) -> Head:
         raise Unclear(
             "has one logit a sample, which is binary, not multiclass", "drop --task, or pass the right --axis"
         )
-    producer = view.producer(output)
+    producer = view.producer(source_of(view, output))
     made_by = producer[1].op_type if producer else "?"
     return Head(
         output=ending.output,

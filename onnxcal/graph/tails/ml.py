@@ -39,7 +39,7 @@ def classifier(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     transform = post_transform(node)
     if transform == "NONE":
         if node.op_type == "TreeEnsembleClassifier" and hints.activation != "none" and not has_negative_weights(node):
-            return probabilities_head(view, ending, hints, f"{node.op_type} without logits")
+            return probabilities_head(view, ending, hints, f"out of a {node.op_type}")
         if labels == 2 and hints.task in (None, "binary"):
             return margins_head(ending, view, scores, 1)
         return logits_head(view, ending, hints)
@@ -49,7 +49,7 @@ def classifier(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         return _scores_head(view, ending, hints, "multilabel", "sigmoid", labels)
     if transform == "SOFTMAX":
         return _scores_head(view, ending, hints, "multiclass", "softmax", labels)
-    return probabilities_head(view, ending, hints, f"{node.op_type} with post_transform {transform}")
+    return probabilities_head(view, ending, hints, f"out of a {node.op_type} with post_transform {transform}")
 
 
 @tail("TreeEnsemble", "TreeEnsembleRegressor", "LinearRegressor", domain=ML)
@@ -112,7 +112,7 @@ def _scores_head(
 
 def _svm(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     if has_probabilities(ending.node):
-        return probabilities_head(view, ending, hints, "SVMClassifier, which has no logits")
+        return probabilities_head(view, ending, hints, "out of an SVMClassifier")
     if hints.activation == "none":
         return logits_head(view, ending, hints)
     raise Unclear(

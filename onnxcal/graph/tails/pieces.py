@@ -40,7 +40,7 @@ def quotient(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         if head is not None:
             return head
         if _divided_by_sum(view, numerator, denominator) and hints.activation in (None, "softmax"):
-            return probabilities_head(view, ending, hints, "values divided by their sum")
+            return probabilities_head(view, ending, hints, "rows divided by their sum")
     return None
 
 
@@ -116,7 +116,7 @@ def _sigmoid(view: GraphView, ending: Ending, hints: Hints, numerator: str | Non
             for _, exp in _made_by(view, other, "Exp"):
                 for index, neg in _made_by(view, exp.input[0], "Neg"):
                     site = Fed((index,), ending.trail.tensor, single=False)
-                    return sigmoid_head(view, ending, hints, neg.input[0], site, "1 / (1 + exp(-z))")
+                    return sigmoid_head(view, ending, hints, neg.input[0], site, "a sigmoid in pieces")
     return None
 
 

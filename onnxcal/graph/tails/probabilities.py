@@ -54,5 +54,5 @@ def probabilities_head(view: GraphView, ending: Ending, hints: Hints, evidence: 
         rank=tensor.rank,
         trail=ending.trail.steps,
         keys=ending.trail.keys,
-        evidence=f"probabilities ({evidence}); their logarithms serve as logits",
+        evidence=f"probabilities: {evidence}",
     )

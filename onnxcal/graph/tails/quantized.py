@@ -60,5 +60,5 @@ def dequantized(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         rank=rank,
         trail=ending.trail.steps,
         keys=ending.trail.keys,
-        evidence=f"{node.op_type} of '{logits}', passed by in float",
+        evidence=f"8-bit {node.op_type} of '{logits}'",
     )
