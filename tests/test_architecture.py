@@ -24,8 +24,8 @@ ROOMS = (
     "heldout", "verification", "results", "report", "output", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
-    "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "view", "moves", "tails", "inline",
-    "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
+    "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
+    "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]

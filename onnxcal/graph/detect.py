@@ -12,7 +12,8 @@ from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, label_values, precision_of, source_of
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
 from onnxcal.graph.tails.registry import Tail
-from onnxcal.graph.view import DTYPE_NAMES, FLOAT_NAMES, GraphView
+from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
+from onnxcal.graph.view import GraphView
 
 LOWEST_OPSET = 7
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})

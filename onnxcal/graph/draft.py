@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnxcal.graph.plan import ROLE_KEY, ROLE_PREFIX, Insertion, NoPostTransform, Rename
-from onnxcal.graph.view import FLOAT_NAMES, GraphView
+from onnxcal.graph.types import FLOAT_NAMES
+from onnxcal.graph.view import GraphView
 
 Shape: TypeAlias = "tuple[int | str | None, ...] | None"
 ELEM_TYPES = {name: elem_type for elem_type, name in FLOAT_NAMES.items()}

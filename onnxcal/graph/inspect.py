@@ -14,7 +14,8 @@ from onnxcal.graph.head import Fed, Head, Selected
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.tails import Hints
-from onnxcal.graph.view import DTYPE_NAMES, FLOAT_NAMES, GraphView
+from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
+from onnxcal.graph.view import GraphView
 from onnxcal.graph.way import Way, way_of
 
 

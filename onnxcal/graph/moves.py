@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnxcal.graph.head import Clipped, Narrowed, Rounded, Selected, TrailStep, Transposed
-from onnxcal.graph.view import FLOAT_NAMES, GraphView
+from onnxcal.graph.types import FLOAT_NAMES
+from onnxcal.graph.view import GraphView
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 KEEPS_ORDER = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike", "Dropout"})

@@ -17,7 +17,8 @@ from onnxcal.errors import ModelError
 from onnxcal.graph.draft import ELEM_TYPES, OPSET_TO_IMPORT, GraphDraft, Shape, numpy_type
 from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Fed, Head
 from onnxcal.graph.plan import DIVIDE, HeadPatch, NoPostTransform, PatchPlan, Rename
-from onnxcal.graph.view import FLOAT_NAMES, GraphView, TensorType
+from onnxcal.graph.types import FLOAT_NAMES, TensorType
+from onnxcal.graph.view import GraphView
 
 _HALF = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from onnxcal.graph.moves import DEFAULT_DOMAINS
 from onnxcal.graph.tails.registry import Unclear
-from onnxcal.graph.view import FLOAT_NAMES, GraphView
+from onnxcal.graph.types import FLOAT_NAMES
+from onnxcal.graph.view import GraphView
 
 _CLASSES_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization"})
 _CLASSES_SECOND = frozenset(
