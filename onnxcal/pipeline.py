@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -116,6 +116,8 @@ def calibrate(
     }  # fmt: skip
 
     calibrated, new, warnings = [], list[NewPatch](), dict[str, None]()
+    if activation == "none":
+        warnings.update(dict.fromkeys(_double(original, found)))
     for one in found:
         collected = collect(original, one, source, options, **reading)
         apart = None if evaluation is None else collect(original, one, evaluation, options, **reading)
@@ -252,6 +254,7 @@ def evaluate(
         options,
         ignore_index=ignore_index,
         forced=activation == "none",
+        labels_of=unpatched_name(file, found.output),
         progress=progress,
     )
     scores = score(*collected.labelled)
@@ -375,15 +378,23 @@ def _patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> P
     return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
 
 
-def _double(original: ModelFile, found: Sequence[Head]) -> tuple[str, ...]:
+def _double(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
     """What it means to take the result of an activation for logits."""
     forced = {head.output for head in found}
-    return tuple(
-        f"output '{candidate.output}' ends in {candidate.head.evidence}: taking it for logits makes a double "
-        f"{candidate.head.activation}, whose temperature corrects the wrong function"
-        for candidate in candidates(original)
-        if candidate.output in forced and candidate.head is not None and candidate.head.activation != "none"
-    )
+    for candidate in candidates(original):
+        head = candidate.head
+        if candidate.output not in forced or head is None or head.activation == "none":
+            continue
+        if head.activation == "log_softmax":
+            yield (
+                f"output '{candidate.output}' holds log-probabilities: they serve as logits, but with "
+                "--activation none it will hold probabilities; without that option it keeps its logarithms"
+            )
+        else:
+            yield (
+                f"output '{candidate.output}' ends in {head.evidence}: taking it for logits makes a double "
+                f"{head.activation}, whose temperature corrects the wrong function"
+            )
 
 
 def _unusual(temperature: float) -> tuple[str, ...]:

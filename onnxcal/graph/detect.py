@@ -10,7 +10,7 @@ from onnxcal.graph.head import Head, Narrowed
 from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, label_values, precision_of, source_of
-from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, logits_head, probabilities_head
+from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, is_linear, logits_head, probabilities_head
 from onnxcal.graph.tails.registry import Tail
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
@@ -110,6 +110,10 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
         return Candidate(output, view.in_main_graph(head) if isinstance(view, InlinedView) else head)
     except Unclear as unclear:
         return Candidate(output, None, unclear.reason, unclear.hint)
+    except (IndexError, ValueError):  # an operator without the inputs that its specification has
+        return Candidate(
+            output, None, "ends in nodes that lack inputs or attributes", "the graph is broken: run onnx.checker on it"
+        )
 
 
 def _head(view: GraphView, output: str, hints: Hints) -> Head:
@@ -119,11 +123,18 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
             f"is made inside {ending.node.op_type}, where no head can be calibrated",
             "export the model without control flow around its classifier",
         )
+    if isinstance(view, InlinedView) and view.calls_function(ending.node):
+        raise Unclear(
+            f"ends in the local function {ending.node.op_type}, which has control flow or an operator set of its own",
+            "inline it first: import onnx.inliner; onnx.inliner.inline_local_functions(model)",
+        )
     value = next((value for value in view.graph.output if value.name == output), None)
     if value is not None and value.type.WhichOneof("value") not in (None, "tensor_type") and ending.trail.keys is None:
         raise Unclear("is not a tensor", "choose the output with the probabilities")
     tail = find_tail(ending.node)
     head = None if tail is None else _of_tail(tail, view, ending, hints)
+    if head is None and hints.activation in ("softmax", "sigmoid") and is_linear(view, output):
+        raise Unclear("holds raw logits, not probabilities", "drop --activation: the patch adds what is missing")
     if head is None and (hints.activation in ("softmax", "sigmoid") or _is_mapped(hints, ending)):
         head = probabilities_head(view, ending, hints, f"out of a {ending.node.op_type}")
     if head is None and hints.activation in (None, "none"):

@@ -44,6 +44,8 @@ class GraphDraft:
         self.renamed_outputs: list[tuple[int, str]] = []
         self.transforms: list[NoPostTransform] = []
         self.calibrated: list[str] = []
+        self.shapeless = False
+        """Whether declared shapes are left out, for those of the head are more than onnx infers."""
         self.raw: dict[str, str] = {}
         """Outputs that held raw logits and now hold probabilities, and what the logits are called instead."""
 
@@ -80,7 +82,7 @@ class GraphDraft:
     def declare(self, base: str, elem_type: int, shape: Shape) -> str:
         """A new tensor name, with its value_info; without a shape where the rank is unknown."""
         name = self.fresh(base)
-        self.value_infos.append(helper.make_tensor_value_info(name, elem_type, shape))
+        self.value_infos.append(helper.make_tensor_value_info(name, elem_type, None if self.shapeless else shape))
         return name
 
     def redirect_readers(self, old: str, new: str, but: Collection[int] = ()) -> None:

@@ -23,7 +23,7 @@ class InlinedView(GraphView):
     """A main graph with the bodies of local functions in the place of their calls."""
 
     def __init__(self, model: ModelFile) -> None:
-        self._functions = {(f.domain, f.name): f for f in model.skeleton.functions}
+        self._functions = {(f.domain, f.name, f.overload): f for f in model.skeleton.functions}
         self._default_opset = model.opset()
         self.origin: list[int] = []
         """For each node here the position of the main graph's node that it stands for."""
@@ -56,7 +56,7 @@ class InlinedView(GraphView):
             all_readers = [i for i in self.readers(head.logits) if self.origin[i] in readers]
             if inside or set(all_readers) != set(head.site.readers):
                 raise self._hidden(head, head.site.readers[0])
-            is_call = any(self._function(self.model.graph.node[reader]) is not None for reader in readers)
+            is_call = any(self._is_call(reader) for reader in readers)
             made = self._main.producer(head.site.activated)
             single = head.site.single and not is_call
             place = head.site.activated if made is not None else self._result_of(head)
@@ -65,6 +65,10 @@ class InlinedView(GraphView):
         if inside or head.site.target not in self._main.producers or (node is not None and self._is_call(node)):
             raise self._hidden(head, self.producers[head.site.target])
         return replace(head, site=replace(head.site, node=node))
+
+    def calls_function(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a call that was not looked into."""
+        return self._function(node) is not None
 
     def _result_of(self, head: Head) -> str:
         """The main graph's tensor that holds what the activation inside a call makes, or comes of it."""
@@ -83,11 +87,11 @@ class InlinedView(GraphView):
         return self._function(self.model.graph.node[index]) is not None
 
     def _function(self, node: onnx.NodeProto) -> onnx.FunctionProto | None:
-        return self._functions.get((node.domain, node.op_type))
+        return self._functions.get((node.domain, node.op_type, node.overload))
 
     def _expanded(self, node: onnx.NodeProto, prefix: str, depth: int) -> Iterator[onnx.NodeProto]:
         function = self._function(node)
-        if function is None or depth == 0 or not self._same_opset(function):
+        if function is None or depth == 0 or not self._same_opset(function) or _has_subgraphs(function):
             yield node
             return
         names = dict(zip(function.input, node.input, strict=False)) | dict(
@@ -113,3 +117,7 @@ class InlinedView(GraphView):
     def _same_opset(self, function: onnx.FunctionProto) -> bool:
         versions = {entry.version for entry in function.opset_import if entry.domain in ("", "ai.onnx")}
         return versions <= {self._default_opset}
+
+
+def _has_subgraphs(function: onnx.FunctionProto) -> bool:
+    return any(attribute.HasField("g") or attribute.graphs for node in function.node for attribute in node.attribute)

@@ -104,8 +104,9 @@ class _Planner(GraphDraft):
         """logits → Div → the activation that is there. Other readers of the logits keep reading them as they are."""
         head, own = patch.head, ELEM_TYPES[patch.head.dtype]
         tensor = self.view.type_of(head.logits)
+        self.shapeless = tensor.completed
         logits = self.raw.get(head.logits, head.logits)
-        if not self.view.is_declared(head.logits) and tensor.rank is not None:
+        if not self.view.is_declared(head.logits) and tensor.rank is not None and not self.shapeless:
             self.value_infos.append(helper.make_tensor_value_info(logits, own, tensor.shape))
         first = min(site.readers)
         tail, calibrated = self._calibrate(first, patch, logits, tensor.shape)
@@ -129,6 +130,7 @@ class _Planner(GraphDraft):
     def _add_activation(self, patch: HeadPatch, site: Added) -> str:
         """producer → logits → Div → Softmax or Sigmoid → the target. What the target held gets a new name."""
         head, target = patch.head, site.target
+        self.shapeless = self.view.type_of(target).completed
         tensor = TensorType(ELEM_TYPES[head.dtype], _known_shape(self.view.type_of(target).shape, head, site))
         producer = self.view.producers[target]
         own = ELEM_TYPES[head.dtype]
@@ -283,12 +285,21 @@ class _Planner(GraphDraft):
             )
         return self.tensor(before, "onnxcal_temperature", array)
 
+    def _is_output(self, tensor: str) -> bool:
+        return any(value.name == tensor for value in self.view.graph.output)
+
     def _way(self, output: str, target: str) -> set[int]:
         """The nodes between a tensor and the output that its values go to."""
-        way = set[int]()
+        way, start = set[int](), output
         while output != target:
             index = self.view.producers[output]
             way.add(index)
+            if output != start and (set(self.view.readers(output)) - way or self._is_output(output)):
+                raise ModelError(
+                    f"'{output}' of {self.view.model.name} stands between the logits and output '{start}', and "
+                    "something else reads it",
+                    hint=f"calibrate an output that holds the logits themselves, not '{start}'",
+                )
             inputs = self.view.graph.node[index].input
             output = next((name for name in inputs if name and not self.view.is_constant(name)), inputs[0])
         return way

@@ -54,6 +54,8 @@ class TensorType:
     """`TensorProto.DataType`; 0 if unknown."""
     shape: tuple[int | str | None, ...] | None
     """Dimensions: a size, a symbol, or None; None as a whole where the rank is unknown."""
+    completed: bool = False
+    """Whether the shape is more than onnx infers: a patch must not let it meet a wrong declaration."""
 
     @property
     def rank(self) -> int | None:
@@ -112,15 +114,15 @@ def _complete(types: dict[str, TensorType], graph: onnx.GraphProto, constant: Co
     for node in graph.node:
         if node.op_type in _SCORES and len(node.output) > 1 and types.get(node.output[1], unknown).shape is None:
             labels = sum(len(a.ints) + len(a.strings) for a in node.attribute if a.name.startswith("classlabels"))
-            types[node.output[1]] = TensorType(TensorProto.FLOAT, (None, labels or None))
+            types[node.output[1]] = TensorType(TensorProto.FLOAT, (None, labels or None), True)
         elif node.op_type == "TreeEnsemble" and types.get(node.output[0], unknown).shape is None:
             weights = next((a.t.data_type for a in node.attribute if a.name == "leaf_weights"), TensorProto.FLOAT)
             targets = next((a.i for a in node.attribute if a.name == "n_targets"), None)
-            types[node.output[0]] = TensorType(weights, (None, targets))
+            types[node.output[0]] = TensorType(weights, (None, targets), True)
         elif node.op_type in _REGRESSORS and types.get(node.output[0], unknown).shape is None:
             single = 1 if node.op_type.endswith("Regressor") else None
             targets = next((a.i for a in node.attribute if a.name in ("targets", "n_targets")), single)
-            types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, targets))
+            types[node.output[0]] = TensorType(TensorProto.FLOAT, (None, targets), True)
     pairs = [(node, node.input[0], node.output[0]) for node in alike]
     pairs += [(node, name, node.output[0]) for node in graph.node for name in _as_wide_as(node, constant)]
     for node, source, target in (*pairs, *reversed(pairs)):
@@ -128,7 +130,7 @@ def _complete(types: dict[str, TensorType], graph: onnx.GraphProto, constant: Co
             shape, old = types.get(known, unknown).shape, types.get(open_, unknown)
             if shape is not None and old.shape is None:
                 elem_type = 0 if node.op_type in _RETYPE else types[known].elem_type
-                types[open_] = TensorType(old.elem_type or elem_type, shape)
+                types[open_] = TensorType(old.elem_type or elem_type, shape, True)
 
 
 def _as_wide_as(node: onnx.NodeProto, constant: Constants) -> Iterator[str]:

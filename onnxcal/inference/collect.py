@@ -22,7 +22,16 @@ from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feeder
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.recognition import Recognition
-from onnxcal.inference.samples import class_indices, find_batch_axis, rows_of, samples_first, whole_samples
+from onnxcal.inference.samples import (
+    class_indices,
+    find_batch_axis,
+    named_classes,
+    numbered_classes,
+    rows_of,
+    samples_first,
+    shown_classes,
+    whole_samples,
+)
 from onnxcal.inference.session import open_session
 from onnxcal.inference.spool import Digests, Spool
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
@@ -144,9 +153,13 @@ def collect(
     *,
     ignore_index: int | None = None,
     forced: bool = False,
+    labels_of: str | None = None,
     progress: Progress | None = None,
 ) -> CollectedLogits:
-    """`collect_logits` for a model and a head that are already known; `forced` if the user said that it has logits."""
+    """`collect_logits` for a model and a head that are already known.
+
+    `forced` if the user said that it has logits; `labels_of` names the head in the data, if it is called otherwise.
+    """
     form, (logits,) = with_logits(model, [head])
     recognition = Recognition(model, head, options)
     taps = list(dict.fromkeys([logits, *(recognition.taps if form is model else [])]))
@@ -154,9 +167,10 @@ def collect(
     feeder = Feeder(session.inputs, source, options.batch_size)
     spool, truths, samples = Spool(), [], []
     digests = Digests()
+    numbers, order = numbered_classes(head), shown_classes(head)
     done, num_classes, dense, batch_axis = 0, head.num_classes, False, 0
     for feed in prefetched(feeder.feeds()):
-        labels = feed.labels_of(head.output)
+        labels = feed.labels_of(labels_of or head.output)
         if labels is None:
             raise DataError(
                 f"{source.name} has no labels" + (f" for '{head.output}'" if feed.labels is not None else ""),
@@ -169,15 +183,16 @@ def collect(
             batch_axis = find_batch_axis(session, logits, tensor, feed, head)
         rows, truth = rows_of(
             *samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis),
-            class_indices(labels, head),
+            named_classes(labels, head),
         )
         sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
         dense = dense or len(rows) != feed.size
         if ignore_index is not None:
             keep = kept_rows(truth, ignore_index)
             rows, truth, sample = rows[keep], truth[keep], sample[keep]
-        check_label_values(truth, head.task, rows.shape)
-        check_logits(rows, truth, head.task)
+        if numbers is None:
+            check_label_values(truth, head.task, rows.shape)
+        check_logits(rows, truth if numbers is None else np.zeros(len(truth), np.int64), head.task)
         recognition.check(tensor, tensors, feed)
         recognition.count(rows)
         if num_classes is None:
@@ -191,7 +206,12 @@ def collect(
     if sum(map(len, truths)) == 0:
         raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
     values = spool.array()
-    warnings = list(feeder.notes)
+    truth, read_as = class_indices(_joined(truths, num_classes or 2), head)
+    if numbers is not None:
+        check_label_values(truth, head.task, values.shape)
+    if order is not None:
+        truth = _reordered(truth, order)
+    warnings = [*feeder.notes, *read_as]
     kind = probabilities_kind(Logits(values, head.task)) if head.activation == "none" or not head.is_logits else None
     if kind is not None and head.activation == "none":
         what = f"output '{head.output}' of {model.name} holds {kind}, not logits"
@@ -203,7 +223,7 @@ def collect(
         )
     return CollectedLogits(
         values=values,
-        labels=_joined(truths, num_classes or 2),
+        labels=truth,
         head=replace(head, num_classes=num_classes),
         sample=np.concatenate(samples) if dense or ignore_index is not None else None,
         data_sha256=digests.hexdigest(),
@@ -216,3 +236,10 @@ def _joined(truths: list[LabelArray], num_classes: int) -> LabelArray:
     if len({truth.ndim for truth in truths}) > 1:
         truths = [np.eye(num_classes)[truth.astype(np.int64)] if truth.ndim == 1 else truth for truth in truths]
     return np.concatenate(truths)  # type: ignore[return-value]  # all of one dtype by now
+
+
+def _reordered(labels: LabelArray, order: tuple[int, ...]) -> LabelArray:
+    """Labels of an output's classes as those of the logits, where the output shows them in another order."""
+    if labels.dtype == np.int64:
+        return np.asarray(order, np.int64)[labels]
+    return 1 - labels if labels.ndim == 1 else labels[:, np.argsort(order)]

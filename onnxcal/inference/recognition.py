@@ -37,7 +37,7 @@ class Recognition:
         self._rows = self._zeros = 0
         self._session: Session | None = None
         self.taps: list[str] = []
-        if head.activation != "none":
+        if head.activation != "none" or (isinstance(head.site, Added) and head.site.column):
             self.taps = list(dict.fromkeys([head.output, *shape_tensors(head)]))
             if not head.is_logits:
                 self._session = open_session(model, tap=self.taps, provider=options.provider, threads=options.threads)
@@ -83,6 +83,11 @@ def unrecognised(head: Head, model: str, error: float) -> ModelError:
             f"(off by {error:.2g})",
             hint="pass --activation none if they are logits",
         )
+    if isinstance(head.site, Added) and head.site.column and head.activation == "none":
+        return ModelError(
+            f"output '{head.output}' of {model} was taken for margins [-s, s], but its columns are two scores",
+            hint="pass --task multiclass to calibrate a softmax over both",
+        )
     if isinstance(head.site, Added) and head.site.material == "scores":
         return ModelError(
             f"output '{head.output}' of {model} is not the {head.activation} of its scores, which its post_transform "
@@ -99,7 +104,7 @@ def unrecognised(head: Head, model: str, error: float) -> ModelError:
 def recognition_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:
     """Largest difference between the output of the unpatched model and what its logits say; 0 for raw logits."""
     if head.activation == "none":
-        return 0.0
+        return _margins_error(logits, head, tensors)
     expected = expected_output(logits, head, 1.0, tensors).values
     if isinstance(head.site, Added) and head.site.grid is not None:
         expected = np.clip(expected, head.site.grid[1], head.site.grid[2])
@@ -112,3 +117,15 @@ def recognition_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, An
     with np.errstate(invalid="ignore"):
         error = np.abs(output - expected)
     return float(np.where(np.isnan(error), np.inf, error).max(initial=0.0))
+
+
+def _margins_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:
+    """How far two columns are from [−s, s], in units of the largest s; [1 − s, s] and [0, s] are margins too."""
+    if not isinstance(head.site, Added) or not head.site.column or len(head.trail) != 1:
+        return 0.0
+    margin = np.asarray(logits, np.float64).reshape(-1)
+    first = output_array(tensors[head.output], head).astype(np.float64).take(0, axis=head.axis).reshape(-1)
+    if first.size != margin.size:
+        return 0.0
+    scale = max(1.0, float(np.abs(margin).max(initial=0.0)))
+    return min(float(np.abs(first - other).max(initial=0.0)) for other in (-margin, 1 - margin, 0 * margin)) / scale

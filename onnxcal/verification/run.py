@@ -167,7 +167,8 @@ class _Run:
         checks = [check for comparison in self.comparisons for check in comparison.checks()]
         if self.others:
             listed = ", ".join(f"'{name}' (from sample {first})" for name, first in self.differing.items())
-            same = f"{', '.join(repr(name) for name in self.others)}: unchanged"
+            kept = [repr(name) for name in self.others if name not in self.moved]
+            same = f"{', '.join(kept)}: unchanged" if kept else "computed from what was calibrated"
             checks.append(
                 Check(
                     "other outputs",

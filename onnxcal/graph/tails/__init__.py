@@ -5,8 +5,8 @@ raises `Unclear` with what the user must say.
 """
 
 from onnxcal.graph.tails import columns, ml, pieces, quantized, sigmoid, softmax  # noqa: F401  each registers itself
-from onnxcal.graph.tails.logits import logits_head
+from onnxcal.graph.tails.logits import is_linear, logits_head
 from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, ending_of, find_tail
 
-__all__ = ["Ending", "Hints", "Unclear", "ending_of", "find_tail", "logits_head", "probabilities_head"]
+__all__ = ["Ending", "Hints", "Unclear", "ending_of", "find_tail", "is_linear", "logits_head", "probabilities_head"]

@@ -75,7 +75,17 @@ def one_logit_axis(view: GraphView, tensor: str) -> int:
     columns = found.size(1) if found.rank == 2 else None
     if columns is not None and columns > 1:
         raise Unclear(f"has {columns} logits a sample, and binary means one", "drop --task, or pass --task multilabel")
-    return 0 if found.rank == 1 else 1
+    column = one_column(view, tensor)
+    return column if column is not None else 0 if found.rank == 1 else 1
+
+
+def one_column(view: GraphView, tensor: str) -> int | None:
+    """The only axis of length 1 behind the first, in a tensor of three axes."""
+    found = view.type_of(tensor)
+    if found.rank != 3:
+        return None
+    single = [axis for axis in (1, 2) if found.size(axis) == 1]
+    return single[0] if len(single) == 1 else None
 
 
 def float_type(view: GraphView, logits: str, output: str, default: int = 0) -> str:

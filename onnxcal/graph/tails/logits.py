@@ -90,6 +90,11 @@ def logits_head(view: GraphView, ending: Ending, hints: Hints) -> Head:
     )
 
 
+def is_linear(view: GraphView, tensor: str) -> bool:
+    """Whether values come out of a linear operator, as logits do."""
+    return _not_linear(view, tensor, set()) is None
+
+
 def _one_logit(view: GraphView, output: str, hints: Hints) -> bool:
     tensor = view.type_of(output)
     return tensor.rank == 1 or tensor.size(class_axis(view, output, hints.axis)) == 1

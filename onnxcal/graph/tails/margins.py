@@ -10,13 +10,16 @@ from onnxcal.graph.view import GraphView
 
 
 def margins_axis(view: GraphView, node: onnx.NodeProto) -> int | None:
-    """The axis along which a Concat joins −s and s; None if it joins something else."""
+    """The axis along which a Concat joins −s and s, one column each; None if it joins something else."""
     if node.op_type != "Concat" or node.domain not in DEFAULT_DOMAINS or len(node.input) != 2:
         return None
     negative = view.producer(source_of(view, node.input[0]))
     if negative is None or not negates(view, negative[1], node.input[1]):
         return None
-    return joined_axis(view, node)
+    axis = joined_axis(view, node)
+    tensor = view.type_of(node.input[1])
+    batch = axis == 0 and tensor.rank != 1
+    return None if batch or tensor.size(axis) not in (None, 1) else axis
 
 
 def joined_axis(view: GraphView, node: onnx.NodeProto) -> int:

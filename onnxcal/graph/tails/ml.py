@@ -19,7 +19,7 @@ from onnxcal.graph.tails.columns import margins_head
 from onnxcal.graph.tails.logits import logits_head
 from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
-from onnxcal.graph.tails.scores import has_negative_weights, has_probabilities, post_transform
+from onnxcal.graph.tails.scores import has_negative_weights, has_probabilities, has_two_scores, post_transform
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
 
@@ -40,7 +40,7 @@ def classifier(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     if transform == "NONE":
         if node.op_type == "TreeEnsembleClassifier" and hints.activation != "none" and not has_negative_weights(node):
             return probabilities_head(view, ending, hints, f"out of a {node.op_type}")
-        if labels == 2 and hints.task in (None, "binary"):
+        if labels == 2 and hints.task in (None, "binary") and not has_two_scores(node):
             return margins_head(ending, view, scores, 1)
         return logits_head(view, ending, hints)
     if labels == 2 and transform == "LOGISTIC":

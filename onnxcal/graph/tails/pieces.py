@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
+from onnx import TensorProto
 
 from onnxcal.graph.head import Activation, Fed, Head, Narrowed, Selected, Transposed
 from onnxcal.graph.moves import DEFAULT_DOMAINS, KEEPS_ORDER, is_number, source_of
@@ -18,6 +20,8 @@ from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
 from onnxcal.graph.tails.sigmoid import sigmoid_head
 from onnxcal.graph.view import GraphView
+
+_TINY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def difference(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
     for _, log in _made_by(view, right, "Log"):
         total = _total_of_exp(view, log.input[0])
         if total is not None and total[0] == left:
-            found = _shifted(view, left, ending.index, total[2])
-            return _head(view, ending, hints, "log_softmax", found.logits, found.readers | total[1], total[3], found)
+            found = _shifted(view, left, frozenset({ending.index, total[1]}))
+            return _head(view, ending, hints, "log_softmax", found.logits, found.readers, total[2], found)
     return None
 
 
@@ -101,8 +105,8 @@ def _softmax(view: GraphView, ending: Ending, hints: Hints, numerator: str | Non
     for index, exp in _made_by(view, numerator, "Exp"):
         if total is None or exp.input[0] != total[0]:
             continue
-        found = _shifted(view, exp.input[0], index, total[2])
-        return _head(view, ending, hints, "softmax", found.logits, found.readers | total[1], total[3], found)
+        found = _shifted(view, exp.input[0], frozenset({index, total[1]}))
+        return _head(view, ending, hints, "softmax", found.logits, found.readers, total[2], found)
     return None
 
 
@@ -167,22 +171,28 @@ def _quotients(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str
             yield left, inverse.input[0]
 
 
-def _total_of_exp(view: GraphView, tensor: str) -> tuple[str, frozenset[int], int | None, int | None] | None:
-    """Of Σ exp(D): the tensor D, nodes that read z on the way there, the reader of D, the axis of the sum."""
+def _total_of_exp(view: GraphView, tensor: str) -> tuple[str, int, int | None] | None:
+    """Of Σ exp(D): the tensor D, the node that reads it, and the axis of the sum."""
     for _, total in _totals(view, tensor):
         for index, exp in _made_by(view, total.input[0], "Exp"):
-            found = _shifted(view, exp.input[0], index, None)
-            return exp.input[0], found.readers, index, reduced_axis(view, total)
+            return exp.input[0], index, reduced_axis(view, total)
     return None
 
 
-def _shifted(view: GraphView, tensor: str, reader: int, other: int | None) -> _Shifted:
-    """D as z − m where m is the maximum of z, or as z itself, which the given nodes read."""
-    for index, sub in _made_by(view, tensor, "Sub"):
+def _shifted(view: GraphView, tensor: str, readers: frozenset[int]) -> _Shifted:
+    """D as z − m where m is the maximum of z; or D itself, where something else reads it than these nodes."""
+    others = (view.graph.node[index] for index in view.readers(tensor) if index not in readers)
+    alone = all(_is_piece(view, node) for node in others) and all(o.name != tensor for o in view.graph.output)
+    for index, sub in _made_by(view, tensor, "Sub") if alone else []:
         for maximum_index, maximum in _maxima(view, sub.input[1]):
             if maximum.input[0] == sub.input[0] and _private(view, maximum.output[0], index):
                 return _Shifted(sub.input[0], frozenset({index, maximum_index}), reduced_axis(view, maximum))
-    return _Shifted(tensor, frozenset({reader} | ({other} if other is not None else set())), None)
+    return _Shifted(tensor, readers, None)
+
+
+def _is_piece(view: GraphView, node: onnx.NodeProto) -> bool:
+    """Whether a node that reads D belongs to a softmax or log-softmax too, which then is calibrated with it."""
+    return node.op_type == "Exp" or (node.op_type == "Sub" and bool(_made_by(view, node.input[1], "Log")))
 
 
 def _private(view: GraphView, tensor: str, reader: int) -> bool:
@@ -208,10 +218,25 @@ def _maxima(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:
 
 def _totals(view: GraphView, tensor: str) -> list[tuple[int, onnx.NodeProto]]:
     """The sum that a tensor is, perhaps kept off zero by something that is added."""
-    summands = [name for _, add in _made_by(view, tensor, "Add") for name in add.input]
-    return [
-        made for name in (tensor, *summands) for op in ("ReduceSum", "ReduceL1") for made in _made_by(view, name, op)
-    ]
+    names = [tensor]
+    for _, add in _made_by(view, tensor, "Add"):
+        names += [name for name, other in (tuple(add.input), tuple(add.input)[::-1]) if _is_guard(view, other)]
+    return [made for name in names for op in ("ReduceSum", "ReduceL1") for made in _made_by(view, name, op)]
+
+
+def _is_guard(view: GraphView, tensor: str) -> bool:
+    """Whether what is added only keeps a sum off zero: a tiny constant, or a number made of a truth value."""
+    value = view.constant(tensor)
+    if value is not None:
+        return value.dtype.kind == "f" and bool((np.abs(value) <= _TINY).all())
+    for _ in range(4):
+        producer = view.producer(tensor)
+        if producer is None or producer[1].op_type not in ("Cast", "Mul"):
+            return False
+        if view.type_of(producer[1].input[0]).elem_type == TensorProto.BOOL:
+            return True
+        tensor = producer[1].input[0]
+    return False
 
 
 def _divided_by_sum(view: GraphView, numerator: str, denominator: str) -> bool:

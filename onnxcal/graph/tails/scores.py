@@ -41,3 +41,14 @@ def has_negative_weights(node: onnx.NodeProto) -> bool:
             except (ValueError, TypeError):  # large, and left out of the skeleton
                 return False
     return False
+
+
+def has_two_scores(node: onnx.NodeProto) -> bool:
+    """Whether a LinearClassifier of two classes has a score for each, rather than one margin and its negative."""
+    coefficients = next((list(a.floats) for a in node.attribute if a.name == "coefficients"), [])
+    intercepts = next((list(a.floats) for a in node.attribute if a.name == "intercepts"), [])
+    if node.op_type != "LinearClassifier" or len(intercepts) == 1:
+        return False
+    half = len(coefficients) // 2
+    rows = zip(coefficients[:half] + intercepts[:1], coefficients[half:] + intercepts[1:], strict=False)
+    return len(coefficients) % 2 == 0 and len(intercepts) == 2 and any(abs(a + b) > 1e-6 * abs(a) for a, b in rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxcal.graph.head import Complemented, Fed, Head
-from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis
+from onnxcal.graph.tails.axes import class_axis, float_type, one_column, one_logit_axis
 from onnxcal.graph.tails.margins import margins_axis, unscaled
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, tail
 from onnxcal.graph.view import GraphView
@@ -73,7 +73,7 @@ def _of_margins(view: GraphView, ending: Ending, joined: str, axis: int) -> Head
 
 
 def _task(view: GraphView, rank: int | None, logits: str, hints: Hints) -> Task:
-    if rank == 1:
+    if rank == 1 or one_column(view, logits) is not None:
         return "binary"
     size = view.type_of(logits).size(class_axis(view, logits, hints.axis))
     if size == 1:
