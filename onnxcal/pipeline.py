@@ -13,7 +13,7 @@ from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method
 from onnxcal.data import open_source
 from onnxcal.errors import GateError, UsageError
-from onnxcal.graph.detect import candidates, find_head
+from onnxcal.graph.detect import candidates, changed_besides, find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import about, input_names
@@ -205,6 +205,10 @@ def patch(
     verification, notes = None, tuple[str, ...]()
     if source is None:
         written = write(original, patches, target)
+        notes = tuple(
+            f"output '{name}' is computed from what is calibrated, and may change with it"
+            for name in changed_besides(original, found)
+        )
     else:
         written, verification, notes = write_verified(original, patches, target, source, options, progress)
     return PatchResult(

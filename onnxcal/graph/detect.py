@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Head, Narrowed
+from onnxcal.graph.head import Added, Head, Narrowed
 from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, label_values, precision_of, source_of
@@ -93,6 +93,34 @@ def classifiers(found: Sequence[Candidate]) -> list[Head]:
         if head.activation != "none":
             with_activation.setdefault(head.place, head)
     return list(with_activation.values()) or heads
+
+
+def changed_first(model: ModelFile, heads: Sequence[Head]) -> list[str]:
+    """The tensors that a calibration changes before all others."""
+    tensors = []
+    for head in heads:
+        if isinstance(head.site, Added):
+            tensors.append(head.site.target)
+        else:
+            tensors += [name for reader in head.site.readers for name in model.graph.node[reader].output]
+    return tensors
+
+
+def changed_besides(model: ModelFile, heads: Sequence[Head]) -> list[str]:
+    """Outputs with floats that are computed from what is calibrated, besides those that show a calibrated head."""
+    view = GraphView(model)
+    derived = view.depend_on(changed_first(model, heads))
+    showing = {
+        candidate.output
+        for candidate in candidates(model)
+        if candidate.head is not None and any(candidate.head.shares_calibration(head) for head in heads)
+    }
+    return [
+        output.name
+        for output in model.graph.output
+        if output.name in derived - showing - {head.output for head in heads}
+        and view.type_of(output.name).elem_type in (0, *FLOAT_NAMES)
+    ]
 
 
 def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:

@@ -10,8 +10,7 @@ import numpy as np
 
 from onnxcal.data import Source, open_source
 from onnxcal.errors import ModelError
-from onnxcal.graph.detect import candidates
-from onnxcal.graph.head import Added, Head
+from onnxcal.graph.detect import candidates, changed_first
 from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
@@ -114,7 +113,7 @@ class _Run:
         self.original, self.options = original, options
         calibrated = {c.head.output for c in comparisons} | {c.output for c in comparisons}
         self.others = [o.name for o in original.graph.output if o.name not in calibrated]
-        self.derived = GraphView(original).depend_on(_fed(original, [c.head for c in comparisons]))
+        self.derived = GraphView(original).depend_on(changed_first(original, [c.head for c in comparisons]))
         places = {c.head.place: c.head for c in comparisons}
         form, names = with_logits(original, list(places.values()))
         by_place = dict(zip(places, names, strict=True))
@@ -205,17 +204,6 @@ class _Run:
     @cached_property
     def _untapped(self) -> Session:
         return open_session(self.original, provider=self.options.provider, threads=self.options.threads)
-
-
-def _fed(original: ModelFile, heads: Sequence[Head]) -> list[str]:
-    """The tensors that a calibration changes first."""
-    tensors = []
-    for head in heads:
-        if isinstance(head.site, Added):
-            tensors.append(head.site.target)
-        else:
-            tensors += [name for reader in head.site.readers for name in original.graph.node[reader].output]
-    return tensors
 
 
 def _is_float(value: Any) -> bool:
