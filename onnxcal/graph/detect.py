@@ -9,7 +9,7 @@ from onnxcal.errors import ModelError
 from onnxcal.graph.head import Added, Head, Narrowed
 from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.moves import DEFAULT_DOMAINS, label_values, precision_of, source_of
+from onnxcal.graph.moves import DEFAULT_DOMAINS, coarser, label_values, precision_of, source_of
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, is_linear, logits_head, probabilities_head
 from onnxcal.graph.tails.registry import Tail
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
@@ -169,12 +169,14 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
         head = logits_head(view, ending, hints)
     if head is None or (hints.activation is not None and head.activation != hints.activation):
         raise Unclear(f"ends in {ending.node.op_type}, not {hints.activation}", "drop --activation")
-    narrow = [step.dtype for step in head.trail if isinstance(step, Narrowed)]
+    precision = precision_of(view, head.logits, head.dtype)
+    for step in head.trail:
+        precision = coarser(precision, step.dtype) if isinstance(step, Narrowed) else precision
     made_by = view.producer(source_of(view, head.logits))
     return replace(
         head,
         classes=head.keys or _classes(view, head),
-        precision=narrow[0] if narrow else precision_of(view, head.logits, head.dtype),
+        precision=precision,
         quantized=made_by is not None and made_by[1].op_type == "DequantizeLinear",
     )
 

@@ -109,10 +109,10 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """Values are cast to a half-precision type."""
+    """Values are cast to a narrower float type."""
 
     dtype: str
-    """float16 or bfloat16."""
+    """float16, bfloat16 or float32."""
 
 
 TrailStep: TypeAlias = Narrowed | Transposed | Complemented | Selected | Clipped | Rounded

@@ -89,8 +89,14 @@ def precision_of(view: GraphView, tensor: str, dtype: str) -> str:
         if producer is None or not moves_values(view, producer[1]):
             return dtype
         tensor = producer[1].input[0]
-        dtype = _NARROW.get(view.type_of(tensor).elem_type, dtype)
+        dtype = coarser(dtype, FLOAT_NAMES.get(view.type_of(tensor).elem_type, dtype))
     return dtype
+
+
+def coarser(one: str, other: str) -> str:
+    """The float type with the fewer bits of precision."""
+    order = [FLOAT_NAMES[elem_type] for elem_type in _COARSE]
+    return min(one, other, key=order.index)
 
 
 def label_values(node: onnx.NodeProto) -> Iterator[str | int]:
@@ -106,8 +112,11 @@ def _pass(view: GraphView, node: onnx.NodeProto, tensor: str) -> tuple[str, Trai
     """Where one node takes its values from, and what it does to them; None if that is not understood."""
     if moves_values(view, node):
         if node.op_type != "Transpose":
-            narrow = _NARROW.get(view.type_of(tensor).elem_type) if node.op_type in ("Cast", "CastLike") else None
-            return node.input[0], None if narrow is None else Narrowed(narrow)
+            before, after = view.type_of(node.input[0]).elem_type, view.type_of(tensor).elem_type
+            narrower = after in _COARSE and _COARSE.index(after) < _COARSE.index(
+                before if before in _COARSE else _WIDEST
+            )
+            return node.input[0], Narrowed(FLOAT_NAMES[after]) if narrower else None
         order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None)
         return node.input[0], Transposed(node.input[0], order)
     neutral = _NEUTRAL.get(node.op_type) if node.domain in DEFAULT_DOMAINS else None
@@ -230,7 +239,8 @@ def _selected(
 ) -> tuple[str, TrailStep] | None:
     if indices is None or indices.dtype.kind not in "iu":
         return None
-    if axis == 0 and view.type_of(source).rank != 1:  # selects samples, not classes
+    rank = view.type_of(source).rank
+    if rank != 1 and axis in (0, None if rank is None else -rank):  # selects samples, not classes
         return None
     return source, Selected(source, axis, tuple(int(i) for i in indices.reshape(-1)))
 
@@ -244,7 +254,9 @@ _PASSES: dict[str, Callable[[GraphView, onnx.NodeProto, str], tuple[str, TrailSt
     "Slice": _slice,
     "Split": _split,
 }
-_NARROW: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+_WIDEST = TensorProto.DOUBLE
+_COARSE: list[int] = [TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.FLOAT, _WIDEST]
+"""Float types, the coarsest first."""
 _NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
 _ANY_DOMAIN = frozenset({"ArrayFeatureExtractor", "DequantizeLinear"})
 

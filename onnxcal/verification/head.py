@@ -96,9 +96,10 @@ class HeadComparison:
             raise unrecognised(self.head, self.original, self.unrecognised)
         if got.dtype.name in TOLERANCE:
             self.tolerance = max(self.tolerance, TOLERANCE[got.dtype.name])
-        if got.size != expected.values.size:
+        before = output_array(tensors[self.head.output], self.head).shape
+        if got.size != expected.values.size or (got.shape != before and self.head.activation != "none"):
             raise DataError(
-                f"output '{self.output}' has shape {got.shape} where {expected.values.shape} is expected",
+                f"output '{self.output}' has shape {got.shape} where {before} is expected",
                 hint="this is a bug in onnxcal: please report the model",
             )
         got = got.reshape(expected.values.shape).astype(np.result_type(got.dtype, np.float64))

@@ -43,8 +43,9 @@ def quotient(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
         )
         if head is not None:
             return head
-        if _divided_by_sum(view, numerator, denominator) and hints.activation in (None, "softmax"):
-            return probabilities_head(view, ending, hints, "rows divided by their sum")
+        axis = _axis_of_sum(view, numerator, denominator)
+        if axis and hints.activation in (None, "softmax") and hints.axis in (None, axis):
+            return probabilities_head(view, ending, replace(hints, axis=axis), "rows divided by their sum")
     return None
 
 
@@ -239,14 +240,15 @@ def _is_guard(view: GraphView, tensor: str) -> bool:
     return False
 
 
-def _divided_by_sum(view: GraphView, numerator: str, denominator: str) -> bool:
-    """Whether rows are made to sum to 1, perhaps guarded against rows of zeros by something that is added."""
+def _axis_of_sum(view: GraphView, numerator: str, denominator: str) -> int | None:
+    """The axis along which values are made to sum to 1, perhaps guarded against zeros by something that is added."""
     summands = {numerator, *(name for _, add in _made_by(view, numerator, "Add") for name in add.input)}
     for _, total in _totals(view, denominator):
         sources = {total.input[0], *(node.input[0] for _, node in _made_by(view, total.input[0], "Abs"))}
-        if summands & sources:
-            return True
-    return False
+        axis = reduced_axis(view, total)
+        if summands & sources and axis is not None:
+            return positive_axis(axis, view.type_of(numerator).rank or view.type_of(total.input[0]).rank)
+    return None
 
 
 def _made_by(view: GraphView, tensor: str, op_type: str) -> list[tuple[int, onnx.NodeProto]]:
