@@ -22,6 +22,8 @@ INTEGERS = {"int64": TensorProto.INT64, "int32": TensorProto.INT32, "bool": Tens
 
 Shape = Sequence["int | str | None"] | None
 After = Callable[[np.ndarray], np.ndarray]
+Tap = Callable[[str], np.ndarray]
+"""Gives an input, or any tensor that the unpatched model makes of the inputs, by its name."""
 
 
 def as_it_is(values: np.ndarray) -> np.ndarray:
@@ -48,6 +50,23 @@ class Form:
     """Axes of the logits that a softmax normalises over; None for the class axis alone."""
     after: After = as_it_is
     """What the graph does to the probabilities, laid out as the logits are, on the way to the output."""
+    z: Callable[[Tap], np.ndarray] | None = None
+    """The logits, where they are not simply the tensor `logits`: inside an operator, quantised, one of two columns, or
+    logarithms of probabilities."""
+    fed: bool = False
+    """Whether it is the tensor `logits` as a whole that is divided, although `z` is only a part of it."""
+    rounding: float = 0.0
+    """How far logits that are computed here may be from the model's own."""
+    steps: float = 0.0
+    """Distance of the 8-bit numbers that the probabilities go through on the way to the output."""
+    own_error: float = 0.0
+    """How far the unpatched output is from the activation of the logits, where that works on 8-bit numbers."""
+    keys: tuple[str | int, ...] | None = None
+    """Class labels, where the output is a sequence of maps."""
+    place: str | None = None
+    """The tensor that calibrated probabilities stand in for, where it is neither `output` nor `logits`."""
+    also: Mapping[str, After] = field(default_factory=dict)
+    """Other outputs with the same probabilities, and what the graph does to those on the way there."""
     moved: frozenset[str] = frozenset()
     """Other outputs that are computed from the probabilities, and may move."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.builders import classifier, softmax
 from tests.corpus.form import Refusal, build, ints, node, value, weights
+from tests.corpus.forms.ml import Linear, svm
 from tests.corpus.wire import record, records
 
 REFUSALS: list[Refusal] = []
@@ -41,41 +42,6 @@ ORDINARY = classifier([softmax()], output="probs").SerializeToString()
 # Not understood
 
 
-@refusal("Div")
-def softmax_in_pieces():
-    nodes = [
-        node("ReduceMax", "logits", "m", axes=[1]),
-        node("Sub", "logits m", "s"),
-        node("Exp", "s", "e"),
-        node("ReduceSum", "e a", "t"),
-        node("Div", "e t", "probs"),
-    ]
-    return after_logits(nodes, constants={"a": ints(1)}, opset=13)
-
-
-@refusal("Concat")
-def p_and_one_minus_p():
-    nodes = [
-        node("MatMul", "x w", "z"),
-        node("Sigmoid", "z", "p"),
-        node("Sub", "one p", "q"),
-        node("Concat", "q p", "probs", axis=1),
-    ]
-    constants = {"w": weights(6, 1), "one": np.ones(1, np.float32)}
-    return build(nodes, [value("x", ["N", 6])], [value("probs", ["N", 2])], constants)
-
-
-@refusal("ZipMap")
-def zipmap():
-    made = after_logits(
-        [softmax(target="p"), node("ZipMap", "p", "probs", domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2, 3])]
-    )
-    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
-    made.graph.output[0].type.sequence_type.elem_type.map_type.key_type = TensorProto.INT64
-    made.graph.output[0].type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type = TensorProto.FLOAT
-    return made
-
-
 @refusal("If")
 def head_inside_an_if():
     def branch(name: str) -> onnx.GraphProto:
@@ -85,23 +51,11 @@ def head_inside_an_if():
     return after_logits(nodes, constants={"yes": np.array(True)})
 
 
-@refusal("TopK|Slice|Gather|Mul")
-def part_of_the_probabilities():
-    return after_logits(
-        [softmax(target="p"), node("Gather", "p k", "probs", axis=1)], constants={"k": ints(1, 0, 3, 2)}
-    )
-
-
 @refusal("Mul")
 def scaled_probabilities():
     return after_logits(
         [softmax(target="p"), node("Mul", "p s", "probs")], constants={"s": np.array([100], np.float32)}
     )
-
-
-@refusal("Exp")
-def exponential_of_log_softmax():
-    return after_logits([node("LogSoftmax", "logits", "l"), node("Exp", "l", "probs")])
 
 
 @refusal("Cast|integer|float")
@@ -115,17 +69,87 @@ def probabilities_through_whole_numbers():
     return after_logits(nodes)
 
 
-@refusal("Softmax|double|function")
+@refusal("mine.Softmax, which is not understood")
 def softmax_of_another_domain():
     made = after_logits([node("Softmax", "logits", "probs", domain="mine")])
     made.opset_import.append(helper.make_opsetid("mine", 1))
-    made.functions.append(
-        helper.make_function("mine", "Softmax", ["a"], ["b"], [node("Relu", "a", "b")], [helper.make_opsetid("", 17)])
-    )
     return made
 
 
-@refusal("no floating point")
+# Near what is understood: pieces that do not fit together
+
+
+def in_pieces(
+    *, most: str = "logits", shift: str = "logits", total: str = "e", axes: tuple[int, int] = (1, 1), exp: str = "s"
+) -> onnx.ModelProto:
+    """exp(z − m) / Σ exp(z − m), of which one part may be another."""
+    nodes = [
+        node("MatMul", "x v", "other"),
+        node("ReduceMax", most, "m", axes=[axes[0]]),
+        node("Sub", [shift, "m"], "s"),
+        node("Exp", exp, "e"),
+        node("Exp", "other", "f"),
+        node("ReduceSum", [total, "a"], "t"),
+        node("Div", "e t", "probs"),
+    ]
+    return after_logits(nodes, constants={"a": ints(axes[1]), "v": weights(6, 4, seed=5)}, opset=13)
+
+
+@refusal("Div")
+def sum_of_something_else():
+    return in_pieces(total="f")
+
+
+@refusal("Div")
+def sum_over_the_batch():
+    return in_pieces(axes=(1, 0))
+
+
+@refusal("Div")
+def exponential_over_a_constant():
+    nodes = [node("Exp", "logits", "e"), node("Div", "e c", "probs")]
+    return after_logits(nodes, constants={"c": np.float32([3])})
+
+
+@refusal("Concat")
+def two_minus_p():
+    nodes = [node("Sigmoid", "z", "p"), node("Sub", "two p", "q"), node("Concat", "q p", "probs", axis=1)]
+    constants = {"v": weights(4, 1), "two": np.float32([2])}
+    return after_logits([node("MatMul", "logits v", "z"), *nodes], value("probs", ["N", 2]), constants=constants)
+
+
+@refusal("Concat")
+def sigmoids_of_two_logits_joined():
+    nodes = [node("Sigmoid", "logits", "p"), node("MatMul", "x v", "z"), node("Sigmoid", "z", "q")]
+    nodes.append(node("Concat", "p q", "probs", axis=1))
+    return after_logits(nodes, value("probs", ["N", 8]), constants={"v": weights(6, 4, seed=5)})
+
+
+@refusal("Exp")
+def exponential_of_logits():
+    return after_logits([node("Exp", "logits", "probs")])
+
+
+@refusal("Gather")
+def some_of_the_samples():
+    return after_logits([softmax(target="p"), node("Gather", "p k", "probs", axis=0)], constants={"k": ints(1, 0, 3)})
+
+
+@refusal("votes")
+def support_vectors_without_probabilities():
+    made = after_logits([svm(3, prob=False)], value("scores", ["N", 3]))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    return made
+
+
+@refusal("labels of a LinearClassifier|no floating point|int64")
+def labels_of_a_linear_classifier():
+    made = after_logits([Linear(3, "SOFTMAX").node()], value("label", ["N"], "int64"))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    return made
+
+
+@refusal("holds int64 values, not floats")
 def labels_only():
     return after_logits([node("ArgMax", "logits", "label", axis=1)], value("label", ["N", 1], "int64"))
 
@@ -170,7 +194,7 @@ def opset_before_seven():
     return classifier([softmax()], output="probs", opset=6, ir_version=3)
 
 
-@refusal("no default operator set")
+@refusal("does not import it")
 def no_operator_set():
     made = classifier([softmax()], output="probs")
     del made.opset_import[:]
@@ -208,12 +232,12 @@ def circle():
     return build(nodes, [value("x", ["N", 4])], [value("probs", ["N", 4])])
 
 
-@refusal("input|broken")
+@refusal("Identity, which reads nothing")
 def identity_of_nothing():
     return classifier([node("Identity", [], "probs")], output="probs")
 
 
-@refusal("input|broken")
+@refusal("Softmax, which reads nothing")
 def softmax_of_nothing():
     return classifier([node("Softmax", [], "probs")], output="probs")
 
