@@ -26,6 +26,6 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(request.param, tmp_path_factory.mktemp("variant"))
 
 
-@pytest.fixture(params=[{"output_name": "π/τ:0", "keep_logits": True}], ids=str)
+@pytest.fixture(params=[{"output_name": "calibrated"}, {"keep_logits": True}], ids=str)
 def options(request: pytest.FixtureRequest) -> dict:
     return request.param

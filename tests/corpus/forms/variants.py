@@ -12,6 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.corpus.form import Form, Tap, node, weights
 
 ENDINGS = (
+    "softmax at opset 13",
+    "log_softmax at opset 13",
+    "sigmoid at opset 13",
+    "none at opset 13",
+    "one float32 logit, sigmoid, opset 17",
     "softmax in pieces, less its maximum, axis 1, opset 17",
     "softmax in pieces, Unsqueeze, Mul, opset 13",
     "Identity of D - Log(Sum(Exp(D))), shifted, None, opset 18",
