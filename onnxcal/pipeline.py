@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method
 from onnxcal.data import open_source
 from onnxcal.errors import GateError, UsageError
-from onnxcal.graph.detect import candidates, changed_besides, find_head
+from onnxcal.graph.detect import changed_besides, find_head
 from onnxcal.graph.filerecord import FileRecord
-from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import about, input_names
-from onnxcal.graph.metadata import calibrated_heads, unpatched_name
-from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
+from onnxcal.graph.head import Activation
+from onnxcal.graph.inspect import about, about_forced, input_names
+from onnxcal.graph.metadata import unpatched_name
+from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.graph.patch import unpatched, write_original
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.write import Draft
+from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, collect
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
-from onnxcal.output import Patches, choose_target, write, write_verified
+from onnxcal.output import choose_target, write, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
-from onnxcal.verification.head import recorded_head
-
-NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
-"""What is to be done to a head, and where its calibrator came from."""
 
 
 def calibrate(
@@ -107,8 +103,8 @@ def calibrate(
     )
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
     hints = Hints(task, axis, activation)
-    found = _heads(original, [unpatched_name(file, name) for name in _names(head)], hints)
-    _check_alone(found, output_name=output_name, save_calibration=save_calibration)
+    found = heads_of(original, [unpatched_name(file, name) for name in names_of(head)], hints)
+    check_alone(found, output_name=output_name, save_calibration=save_calibration)
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
     reading: dict[str, Any] = {
@@ -117,7 +113,7 @@ def calibrate(
 
     calibrated, new, warnings = [], list[NewPatch](), dict[str, None]()
     if activation == "none":
-        warnings.update(dict.fromkeys(_double(original, found)))
+        warnings.update(dict.fromkeys(about_forced(original, found)))
     for one in found:
         collected = collect(original, one, source, options, **reading)
         apart = None if evaluation is None else collect(original, one, evaluation, options, **reading)
@@ -131,7 +127,7 @@ def calibrate(
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
     written, verification, notes = write_verified(
-        original, _patches(file, original, new), target, source, options, progress
+        original, all_patches(file, original, new), target, source, options, progress
     )
     first = calibrated[0]
     if save_calibration is not None:
@@ -196,12 +192,12 @@ def patch(
     target = choose_target(file, output, in_place=in_place, force=force)
     check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
     original, options = unpatched(file), RunOptions(batch_size, provider, threads)
-    names = [unpatched_name(file, name) or known.output for name in _names(head)]
-    found = _heads(original, names, Hints(task or known.task, axis, activation))
-    _check_alone(found, output_name=output_name)
+    names = [unpatched_name(file, name) or known.output for name in names_of(head)]
+    found = heads_of(original, names, Hints(task or known.task, axis, activation))
+    check_alone(found, output_name=output_name)
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
-    patches = _patches(file, original, new)
+    patches = all_patches(file, original, new)
     verification, notes = None, tuple[str, ...]()
     if source is None:
         written = write(original, patches, target)
@@ -220,7 +216,7 @@ def patch(
         verification=verification,
         warnings=(
             *(line for one in found for line in about(one)),
-            *(_double(original, found) if activation == "none" else ()),
+            *(about_forced(original, found) if activation == "none" else ()),
             *_unusual(known.temperature),
             *notes,
         ),
@@ -321,84 +317,6 @@ def _calibration_to_patch(
     if temperature is not None:
         return Calibration(float(temperature))
     return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
-
-
-def _names(head: str | Sequence[str] | None) -> list[str | None]:
-    """The heads that were asked for; one that is not named if none was."""
-    if head is None or isinstance(head, str):
-        return [head]
-    return list(dict.fromkeys(head)) or [None]
-
-
-def _heads(original: ModelFile, names: Sequence[str | None], hints: Hints) -> list[Head]:
-    """The heads of some names.
-
-    Raises
-    ------
-    ModelError
-        One of them is no head.
-    UsageError
-        Two of them show the same probabilities, and so have one temperature.
-    """
-    found = [find_head(original, name, hints) for name in names]
-    for index, one in enumerate(found):
-        twin = next((other for other in found[:index] if one.shares_calibration(other)), None)
-        if twin is not None:
-            raise UsageError(
-                f"'{twin.output}' and '{one.output}' show the same probabilities", hint="pass one of them as --head"
-            )
-    return found
-
-
-def _check_alone(found: Sequence[Head], **options: object) -> None:
-    """Raise UsageError for options that mean one head, where several were asked for."""
-    for name, value in options.items():
-        if value is not None and len(found) > 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} goes with one --head, not with {len(found)}",
-                hint="calibrate one head after the other: a patched model keeps its patches",
-            )
-
-
-def _patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
-    """The new patches, and those of other heads that the model carries already.
-
-    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
-    """
-    kept, made = [], {patch.head.output: (patch, calibration) for patch, calibration in new}
-    for entry in calibrated_heads(file):
-        head = recorded_head(original, entry)
-        if head.output in made:
-            patch, calibration = made[head.output]
-            again = replace(
-                patch,
-                output_name=patch.output_name or entry.output_name,
-                keep_logits=patch.keep_logits or entry.keep_logits,
-            )
-            made[head.output] = (again, calibration)
-        elif not any(head.shares_calibration(patch.head) for patch, _ in new):
-            known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-            kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
-    return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
-
-
-def _double(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
-    """What it means to take the result of an activation for logits."""
-    forced = {head.output for head in found}
-    for candidate in candidates(original):
-        head = candidate.head
-        if candidate.output not in forced or head is None or head.activation == "none":
-            continue
-        if head.activation == "log_softmax":
-            yield (
-                f"output '{candidate.output}' holds log-probabilities: they serve as logits, but with "
-                "--activation none it will hold probabilities; without that option it keeps its logarithms"
-            )
-        else:
-            yield (
-                f"output '{candidate.output}' ends in {head.evidence}: taking it for logits makes a double "
-                f"{head.activation}, whose temperature corrects the wrong function"
-            )
 
 
 def _unusual(temperature: float) -> tuple[str, ...]:

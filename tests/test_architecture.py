@@ -21,7 +21,7 @@ from onnxcal.verification import verify
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
     "errors", "version", "atomic", "logits", "rows", "metrics", "calibrators", "data", "graph", "inference",
-    "heldout", "verification", "results", "report", "output", "pipeline", "torch", "cli",
+    "heldout", "verification", "results", "report", "output", "heads", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",

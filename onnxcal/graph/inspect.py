@@ -121,6 +121,25 @@ def about(head: Head) -> tuple[str, ...]:
     return tuple(sentence for look in (_flattening, _material, _selection) for sentence in look(head))
 
 
+def about_forced(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
+    """What it means to take the result of an activation for logits."""
+    forced = {head.output for head in found}
+    for candidate in candidates(original):
+        head = candidate.head
+        if candidate.output not in forced or head is None or head.activation == "none":
+            continue
+        if head.activation == "log_softmax":
+            yield (
+                f"output '{candidate.output}' holds log-probabilities: they serve as logits, but with "
+                "--activation none it will hold probabilities; without that option it keeps its logarithms"
+            )
+        else:
+            yield (
+                f"output '{candidate.output}' ends in {head.evidence}: taking it for logits makes a double "
+                f"{head.activation}, whose temperature corrects the wrong function"
+            )
+
+
 def _flattening(head: Head) -> Iterator[str]:
     if head.flatten:
         yield (

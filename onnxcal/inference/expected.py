@@ -1,6 +1,6 @@
 """What a head's output must be, given its logits: computed in float64 apart from the fit and the patch.
 
-It knows neither: only logits, T, the activation, and what the graph does to probabilities on the way to the output.
+It goes by logits, T, the activation, and what the original graph does to probabilities on the way to the output.
 """
 
 from __future__ import annotations
