@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxcal.calibrators.newton import Derivatives, Root, find_root
+from onnxcal.calibrators.cumulants import in_float64
+from onnxcal.calibrators.ends import check_finite_optimum, ends_of
+from onnxcal.calibrators.fast import Optimum, fast_optimum
+from onnxcal.calibrators.margins import Margins, Rows
+from onnxcal.calibrators.newton import Derivatives, find_root
 from onnxcal.calibrators.steps import Divide, Step
-from onnxcal.errors import NoFiniteOptimum, UsageError, UselessLogits, WorseThanChance
-from onnxcal.logits import LabelArray, Labels, Logits, all_finite, chunks, value_chunks
+from onnxcal.errors import UsageError
+from onnxcal.logits import Labels, Logits, value_chunks
 
-SAFE_EXPONENT = 300
-"""Logits between 2^-300 and 2^300 are squared and summed without overflow or underflow."""
-SUBSAMPLE_ROWS = 4096
-"""Above twice as many rows, a start is found on about this many evenly spaced ones."""
+SAFE_EXPONENT = 60
+"""Float64 logits between 2^-60 and 2^60 have margins that float32 holds."""
+FEW_ELEMENTS = 1 << 14
+"""Up to here a float64 fit costs next to nothing."""
+LARGE_ERROR = 0.05
+"""Standard error of log T above which float32 rounding, 10⁻⁶ of it, could move T by more than 10⁻⁷."""
+DIFFERENT_ROWS = 48
+"""Of 64 rows: with fewer, the rounding errors of equal rows add up instead of averaging out."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ class Temperature:
     """T, dimensionless, finite and > 0. T > 1 softens an overconfident model."""
     stderr: float | None = None
     """Standard error of T from the observed information; None if it was given, not fitted."""
+    robust_stderr: float | None = None
+    """Standard error of T from the sandwich of information and observed slopes, which holds as well where softmax(z/T)
+    is not quite the truth; None if T was given."""
+    gradient: float | None = None
+    """d NLL / d log T at T, mean over samples, in nats: how far from the optimum. None unless an exact fit was asked."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value > 0):
@@ -43,17 +54,23 @@ class Temperature:
         return (Divide(self.value),)
 
 
-def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
+def fit_temperature(logits: Logits, labels: Labels, *, weight: Rows | None = None, exact: bool = False) -> Temperature:
     """Find the T that minimises the mean negative log-likelihood of `labels`.
 
     With β = 1/T the NLL is convex. Its slope is Σ_n ⟨z_n⟩_β − z_n,y and its curvature Σ_n Var_β(z_n), where ⟨·⟩_β and
     Var_β are taken under softmax(β z_n); a binary logit s counts as the pair (0, s). The standard error of T is
-    T² / √curvature (observed information, delta method).
+    T / √(β² curvature) (observed information, delta method); the robust one is T √(β² Σ_n slope_n²) / (β² curvature)
+    (White 1982, the sandwich).
+
+    A few float32 passes find T to about 10⁻⁶ of its standard error. Where that could be more than 10⁻⁷ of T, where
+    float32 does not get there, and where `exact` is asked for, float64 ones go on from there.
 
     Parameters
     ----------
-    logits : Logits of shape (N, K) or (N,), float16, float32 or float64; worked on in float64, a chunk at a time.
+    logits : Logits of shape (N, K) or (N,), float16, float32 or float64.
     labels : Labels of the same samples: class indices, or soft labels of the logits' shape.
+    weight : (N,), ≥ 0, how much each sample counts; None if all count 1.
+    exact : find T to 10⁻¹², and `gradient` with it.
 
     Raises
     ------
@@ -65,19 +82,27 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
         Every label is the arg max of its row: the likelihood grows as T → 0.
     """
     logits, exponent = _rescaled(logits)
-    ends = _ends(logits, labels)
-    _check_finite_optimum(ends, logits)
-    start = ends.first_guess
-    if logits.n_samples > 2 * SUBSAMPLE_ROWS:
-        start = _start_from_subsample(logits, labels) or start
-    root = _solve(logits, labels, start)
-    temperature = 1.0 / root.beta
-    stderr = temperature**2 / math.sqrt(root.curvature)
-    return Temperature(math.ldexp(temperature, exponent), stderr=math.ldexp(stderr, exponent))
+    margins = Margins.of(logits, labels, weight)
+    found = fast_optimum(margins)
+    if exact or found is None or not _is_exact_enough(found, margins):
+        found = _exact_optimum(margins, None if found is None else found.beta)
+    temperature = math.ldexp(1 / found.beta, exponent)
+    gradient = None
+    if exact:
+        total = len(margins) if weight is None else float(weight.sum())
+        gradient = -in_float64(margins, found.beta, 1).slope / total
+    return Temperature(
+        temperature,
+        stderr=temperature / math.sqrt(found.curvature),
+        robust_stderr=temperature * math.sqrt(found.squares) / found.curvature,
+        gradient=gradient,
+    )
 
 
 def _rescaled(logits: Logits) -> tuple[Logits, int]:
-    """Logits / 2^exponent, where their squares would leave the range of float64; T scales with them."""
+    """Logits / 2^exponent, where float32 margins would leave their range; T scales with them."""
+    if logits.values.dtype.itemsize < np.dtype(np.float64).itemsize:
+        return logits, 0
     largest = max(float(np.abs(z, where=np.isfinite(z), out=np.zeros(z.shape)).max()) for z in value_chunks(logits))
     exponent = math.frexp(largest)[1]
     if abs(exponent) < SAFE_EXPONENT:
@@ -85,111 +110,21 @@ def _rescaled(logits: Logits) -> tuple[Logits, int]:
     return Logits(np.ldexp(logits.values.astype(np.float64), -exponent), logits.task), exponent
 
 
-@dataclass(frozen=True)
-class _Ends:
-    """What decides whether a finite optimum exists: the slope of the NLL at both ends of 0 < β < ∞."""
-
-    at_zero: float
-    """Σ_n mean(z_n) − z_n,y, which is exactly 0 only where the logits hold no information on the labels."""
-    noise: float
-    """What rounding alone can make of `at_zero`."""
-    at_infinity: float
-    """Σ_n max(z_n) − z_n,y ≥ 0; 0 if every label is the arg max."""
-    curvature: float
-    """Σ_n Var(z_n) at β = 0."""
-    spread: float
-    """The largest max − min of a row."""
-
-    @property
-    def first_guess(self) -> float:
-        """One Newton step from β = 0."""
-        return -self.at_zero / self.curvature
+def _is_exact_enough(found: Optimum, margins: Margins) -> bool:
+    if margins.values.size <= FEW_ELEMENTS or found.curvature * LARGE_ERROR**2 < 1:
+        return False
+    some = margins.every(max(1, len(margins) // 64)).values
+    return len({row.tobytes() for row in some}) >= DIFFERENT_ROWS
 
 
-def _ends(logits: Logits, labels: Labels) -> _Ends:
-    at_zero, magnitudes, at_infinity, curvature, spread = [], [], [], [], 0.0
-    for z, y in _shifted_chunks(logits, labels):
-        weight = np.isfinite(z).astype(np.float64)
-        weight /= weight.sum(axis=1, keepdims=True)
-        z = np.where(weight > 0, z, 0.0)
-        mean = (weight * z).sum(axis=1)
-        at_zero.append(math.fsum(mean - y))
-        magnitudes.append(float(np.abs(mean).sum() + np.abs(y).sum()))
-        at_infinity.append(float(-y.sum()))
-        curvature.append(float((weight * (z - mean[:, None]) ** 2).sum()))
-        spread = max(spread, float(-z.min()))
-    noise = 4 * float(np.finfo(np.float64).eps) * math.fsum(magnitudes)
-    return _Ends(math.fsum(at_zero), noise, math.fsum(at_infinity), math.fsum(curvature), spread)
-
-
-def _check_finite_optimum(ends: _Ends, logits: Logits) -> None:
-    n = f"{logits.n_samples:,} samples"
-    if ends.spread == 0:
-        raise UselessLogits(
-            f"every row of logits is constant over its classes ({n}): all temperatures give the same probabilities",
-            hint="check that the head and the class axis are the right ones",
-        )
-    if ends.at_infinity == 0:
-        raise NoFiniteOptimum(
-            f"every label is the arg max of its row ({n}): the likelihood grows as T goes to 0, so none is best",
-            hint="fit on samples that the model has not learned by heart, or on more: some must be misclassified",
-        )
-    if abs(ends.at_zero) <= ends.noise:
-        raise UselessLogits(
-            f"the logits say nothing about the labels ({n}): the best temperature is infinite",
-            hint="check that labels and inputs are in the same order, and that the head is the right one",
-        )
-    if ends.at_zero > 0:
-        raise WorseThanChance(
-            f"the logits rank the labels worse than chance ({n}): the best temperature would be negative",
-            hint="check that labels and inputs are in the same order, and that class indices mean what the model means",
-        )
-
-
-def _start_from_subsample(logits: Logits, labels: Labels) -> float | None:
-    """The optimum of evenly spaced rows, or None where they have none."""
-    rows = np.arange(0, logits.n_samples, logits.n_samples // SUBSAMPLE_ROWS, dtype=np.int64)
-    some, truth = logits.take(rows), labels.take(rows)
-    ends = _ends(some, truth)
-    if ends.at_infinity <= 0 or ends.at_zero >= -ends.noise:
-        return None
-    return _solve(some, truth, ends.first_guess).beta
-
-
-def _solve(logits: Logits, labels: Labels, start: float) -> Root:
-    has_masked_classes = not all_finite(logits.values)
+def _exact_optimum(margins: Margins, start: float | None) -> Optimum:
+    ends = ends_of(margins)
+    check_finite_optimum(ends, len(margins))
 
     def derivatives(beta: float) -> Derivatives:
-        slope, curvature = [], []
-        for z, y in _shifted_chunks(logits, labels):
-            weight = np.exp(beta * z)
-            if has_masked_classes:
-                z = np.where(np.isfinite(z), z, 0.0)
-            total = weight.sum(axis=1)
-            mean = np.einsum("nk,nk->n", weight, z) / total
-            z -= mean[:, None]
-            z *= z
-            slope.append(float((mean - y).sum()))
-            curvature.append(float((np.einsum("nk,nk->n", weight, z) / total).sum()))
-        return Derivatives(math.fsum(slope), math.fsum(curvature))
+        at = in_float64(margins, beta, 2)
+        return Derivatives(at.slope / beta, at.curvature / beta**2)
 
-    return find_root(derivatives, start)
-
-
-def _shifted_chunks(logits: Logits, labels: Labels) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Rows less their maximum (softmax is blind to a shift), and the (expected) shifted logit of the label."""
-    for z, y in chunks(logits, labels):
-        if logits.task == "multiclass":
-            z -= z.max(axis=1, keepdims=True)
-            yield z, _label_logit(z, y)
-        else:
-            s, flag = z.reshape(-1), y.reshape(-1)
-            pairs = np.stack([np.minimum(-s, 0.0), np.minimum(s, 0.0)], axis=1)  # (0, s) less max(0, s)
-            yield pairs, (1 - flag) * pairs[:, 0] + flag * pairs[:, 1]
-
-
-def _label_logit(z: NDArray[np.float64], labels: LabelArray) -> NDArray[np.float64]:
-    if labels.ndim == 1:
-        return z[np.arange(len(z)), labels.astype(np.int64)]
-    expected: NDArray[np.float64] = np.where(labels > 0, labels * np.where(labels > 0, z, 0.0), 0.0).sum(axis=1)
-    return expected
+    root = find_root(derivatives, start or ends.first_guess)
+    at = in_float64(margins, root.beta, 2)
+    return Optimum(root.beta, at.curvature, at.squares)

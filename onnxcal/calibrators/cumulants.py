@@ -1,0 +1,175 @@
+"""One pass over the logits: the slope of the NLL in log β, and its derivatives, summed over samples.
+
+With u = β(z − z_y) of a sample and moments S_j = Σ_k u_k^j e^{u_k}, the NLL is log S₀, and its derivatives with respect
+to a relative change r of β, β(1 + r), are the cumulants of u under softmax(βz): mean S₁/S₀, variance, third cumulant.
+Working in u makes everything dimensionless: no scale of the logits can overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnxcal.calibrators.margins import MANY_ELEMENTS, Margins, Rows
+from onnxcal.cores import available_cores
+from onnxcal.logits import FloatArray
+
+LARGEST_SUM = 1e25
+"""A float32 S₀ beyond this has rows near overflow: they are done again in float64, less their maximum."""
+SMALLEST_EXPONENT = -1e4
+"""−inf, the logit of a masked class, is raised to this before it meets a product: e^−10000 is 0 as well."""
+_PAIRWISE_CLASSES = 512
+"""From here on NumPy's pairwise sum is as fast as einsum's plain one, and more exact."""
+
+
+class Cumulants(NamedTuple):
+    """Sums over samples, of u under softmax(βz)."""
+
+    slope: float
+    """Σ mean: d NLL / d log β. Zero at the optimum."""
+    curvature: float = 0.0
+    """Σ variance."""
+    third: float = 0.0
+    """Σ third cumulant."""
+    squares: float = 0.0
+    """Σ mean²: of the slopes of single samples, for the sandwich variance."""
+    nll: float = 0.0
+    """Σ log S₀; only in float64."""
+
+
+def in_float32(margins: Margins, beta: float, order: int) -> Cumulants:
+    """Cumulants up to `order`, with float32 exponentials and sums over classes, and float64 sums over samples.
+
+    The rounding of u moves the optimum by about 2⁻²⁴ |u| standard errors of T: see `temperature.py`.
+    """
+    factor = np.float32(beta)
+
+    def piece(start: int, stop: int, buffers: tuple[FloatArray, FloatArray]) -> Cumulants:
+        x, e = buffers
+        if margins.independent:
+            return _sigmoids(margins, start, stop, float(factor), np.float32)
+        d = margins.piece(start, stop, np.float32, x)
+        u, e = x[: d.size].reshape(d.shape), e[: d.size].reshape(d.shape)
+        np.multiply(d, factor, out=u)
+        if margins.masked:
+            np.maximum(u, SMALLEST_EXPONENT, out=u)
+        np.exp(u, out=e)
+        total = _over_classes(e, margins.class_axis)
+        moments = []
+        for _ in range(order):
+            np.multiply(e, u, out=e)
+            moments.append(np.divide(_over_classes(e, margins.class_axis), total, dtype=np.float64))
+        if not total.max() < LARGEST_SUM:  # or NaN
+            again = np.flatnonzero(~(total < LARGEST_SUM))
+            _, *exact = _moments_of(margins.rows(start, again) * float(factor), 1, order)
+            for moment, values in zip(moments, exact, strict=True):
+                moment[again] = values
+        return _summed(moments, margins.weights(start, stop))
+
+    return _over_pieces(margins, piece, np.float32)
+
+
+def in_float64(margins: Margins, beta: float, order: int = 3) -> Cumulants:
+    """Cumulants up to `order` and the NLL in float64, each row less its maximum: right for any logits."""
+
+    def piece(start: int, stop: int, buffers: tuple[FloatArray, FloatArray]) -> Cumulants:
+        if margins.independent:
+            return _sigmoids(margins, start, stop, beta, np.float64)
+        u = np.multiply(margins.piece(start, stop, np.float64, buffers[0]), beta)
+        log_total, *moments = _moments_of(u, margins.class_axis, order)
+        weight = margins.weights(start, stop)
+        nll = float(log_total.sum() if weight is None else weight @ log_total)
+        return _summed(moments, weight)._replace(nll=nll)
+
+    return _over_pieces(margins, piece, np.float64)
+
+
+def _moments_of(u: Rows, axis: int, order: int) -> list[Rows]:
+    """log S₀ and S_j / S₀ for j = 1 … order, in float64; u is overwritten."""
+    top = u.max(axis=axis)
+    np.maximum(u, SMALLEST_EXPONENT + np.expand_dims(top, axis), out=u)  # −inf
+    below = u - np.expand_dims(top, axis)
+    e = np.exp(below)
+    total = e.sum(axis=axis)
+    moments = [top + np.log(total)]
+    for _ in range(order):
+        e *= u
+        moments.append(e.sum(axis=axis) / total)
+    return moments
+
+
+def _over_classes(e: FloatArray, axis: int) -> FloatArray:
+    if axis == 0 or e.shape[1] >= _PAIRWISE_CLASSES:
+        return np.add.reduce(e, axis=axis)
+    total: FloatArray = np.einsum("nk->n", e)
+    return total
+
+
+def _summed(moments: list[Rows], weight: Rows | None) -> Cumulants:
+    mean = moments[0]
+    weighted = mean if weight is None else mean * weight
+    slope, squares = float(weighted.sum()), float(weighted @ weighted)
+    if len(moments) == 1:
+        return Cumulants(slope, squares=squares)
+    second = moments[1]
+    curvature = second - mean * mean
+    third = moments[2] - mean * (3 * second - 2 * mean * mean) if len(moments) > 2 else np.zeros(1)
+    if weight is not None:
+        curvature, third = curvature * weight, third * weight
+    return Cumulants(slope, float(curvature.sum()), float(third.sum()), squares)
+
+
+def _sigmoids(margins: Margins, start: int, stop: int, beta: float, dtype: type[np.floating[Any]]) -> Cumulants:
+    """Of independent logits: u = βs where the label is 0, −βs where it is 1, and both in part for a soft label."""
+    z = margins.values[start:stop]
+    y = margins.labels[start:stop].astype(dtype, copy=False).reshape(z.shape)
+    s = np.multiply(z, dtype(beta), dtype=np.result_type(dtype, z.dtype)).astype(dtype, copy=False)
+    tail = np.exp(-np.abs(s))
+    larger = 1 / (1 + tail)  # of p and 1 − p
+    smaller = tail * larger
+    p, q = np.where(s >= 0, larger, smaller), np.where(s >= 0, smaller, larger)
+    mean = s * ((1 - y) * p - y * q)
+    variance = s * s * (larger * smaller)
+    third = s * variance * (q - p)
+    nll = np.log1p(tail) + (1 - y) * np.maximum(s, 0) + y * np.maximum(-s, 0)
+    rows = [_of_samples(part) for part in (mean, variance, third, nll)]
+    weight = margins.weights(start, stop)
+    if weight is not None:
+        rows = [part * weight for part in rows]
+    slopes = rows[0]
+    return Cumulants(*(float(part.sum()) for part in rows[:3]), float(slopes @ slopes), float(rows[3].sum()))
+
+
+def _of_samples(values: FloatArray) -> Rows:
+    return np.add.reduce(values.reshape(len(values), -1), axis=1, dtype=np.float64)
+
+
+def _over_pieces(
+    margins: Margins,
+    piece: Callable[[int, int, tuple[FloatArray, FloatArray]], Cumulants],
+    dtype: type[np.floating[Any]],
+) -> Cumulants:
+    """The sum over all pieces, in their order whoever makes them: the same number of threads or not."""
+    bounds = margins.bounds()
+    threads = min(available_cores(), len(bounds)) if margins.values.size >= MANY_ELEMENTS else 1
+    longest = max(stop - start for start, stop in bounds) * int(np.prod(margins.values.shape[1:]))
+
+    def run(own: Iterable[tuple[int, int]]) -> list[Cumulants]:
+        buffers = np.empty(longest, dtype), np.empty(longest, dtype)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            return [piece(start, stop, buffers) for start, stop in own]
+
+    if threads == 1:
+        parts = run(bounds)
+    else:
+        parts = [Cumulants(0.0)] * len(bounds)
+        with ThreadPoolExecutor(threads) as pool:
+            for first, made in enumerate(pool.map(run, [bounds[i::threads] for i in range(threads)])):
+                parts[first::threads] = made
+    if len(parts) == 1:
+        return parts[0]
+    return Cumulants(*(math.fsum(values) for values in zip(*parts, strict=True)))

@@ -1,0 +1,120 @@
+"""Logits less their label's logit, a cache-sized piece at a time: what a likelihood of labels depends on.
+
+softmax is blind to a shift of a row, so z − z_y says all that z does, and neither an offset of 1000 nor a row of its own
+level costs digits. A binary logit s is the margin −s where the label is 1 and s where it is 0, against a class at 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.logits import FloatArray, IndexArray, Labels, Logits, all_finite
+
+FEW_CLASSES = 32
+"""Below this, sums over classes are far cheaper along the first axis, (K, n), than along the last, (n, K)."""
+SMALL_PIECE, LARGE_PIECE = 1 << 15, 1 << 17
+"""Elements of a piece: 128 KB in float32 for one thread; 512 KB where threads share the interpreter lock."""
+MANY_ELEMENTS = 1 << 20
+"""From here on the pieces are large, and more than one thread works on them."""
+PREPARED_ELEMENTS = 1 << 18
+"""Up to here the float32 margins of all rows are kept from pass to pass: 1 MB."""
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """z − z_y of every `stride`-th sample, made piece by piece from the user's own array."""
+
+    values: FloatArray
+    """(N, K) logits; or (N,) of binary or (N, K) of multilabel ones, which count one by one."""
+    labels: NDArray[Any]
+    """(N,) class indices, or (N, K) soft labels; for independent logits flags of their shape."""
+    independent: bool
+    """Whether each logit has a sigmoid of its own (binary, multilabel)."""
+    weight: Rows | None
+    """(N,), how much each sample counts; None if all count 1."""
+    masked: bool
+    """Whether some logits are −inf."""
+    prepared: FloatArray | None = None
+    """float32 margins of all samples, of a small set."""
+
+    @classmethod
+    def of(cls, logits: Logits, labels: Labels, weight: Rows | None = None) -> Margins:
+        """The margins of all samples."""
+        masked = logits.task == "multiclass" and not all_finite(logits.values)
+        made = cls(logits.values, labels.values, logits.task != "multiclass", weight, masked)
+        small = logits.values.size <= PREPARED_ELEMENTS and not made.independent
+        if not small:
+            return made
+        with np.errstate(over="ignore"):  # an infinite margin is done again in float64
+            return replace(made, prepared=made._made(0, len(made), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def class_axis(self) -> int:
+        """Of a piece of margins: 0 where there are few classes, else 1."""
+        return 0 if self.values.ndim == 2 and self.values.shape[1] < FEW_CLASSES else 1
+
+    def every(self, stride: int) -> Margins:
+        """Evenly spaced samples, as views."""
+        prepared = self.prepared
+        if prepared is not None:
+            prepared = prepared[:, ::stride] if self.class_axis == 0 else prepared[::stride]
+        weight = None if self.weight is None else self.weight[::stride]
+        return replace(
+            self, values=self.values[::stride], labels=self.labels[::stride], weight=weight, prepared=prepared
+        )
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """First and last row of each piece. It depends on the sizes only, so sums do not depend on the machine."""
+        width = int(np.prod(self.values.shape[1:]))
+        size = SMALL_PIECE if self.values.size < MANY_ELEMENTS else LARGE_PIECE
+        step = max(1, size // max(1, width))
+        return [(start, min(start + step, len(self))) for start in range(0, len(self), step)]
+
+    def weights(self, start: int, stop: int) -> Rows | None:
+        """The weight of some samples."""
+        return None if self.weight is None else self.weight[start:stop]
+
+    def piece(self, start: int, stop: int, dtype: type[np.floating[Any]], out: FloatArray | None = None) -> FloatArray:
+        """Margins of some samples: (n, K), or (K, n) where there are few classes. Not to be written to."""
+        if self.prepared is not None and dtype is np.float32:
+            return self.prepared[:, start:stop] if self.class_axis == 0 else self.prepared[start:stop]
+        return self._made(start, stop, dtype, out)
+
+    def rows(self, start: int, rows: IndexArray) -> Rows:
+        """Float64 margins of single samples: (n, K)."""
+        at = start + rows
+        z = self.values[at].astype(np.float64)
+        return np.asarray(z - label_logit(z, self.labels[at])[:, None], np.float64)
+
+    def _made(
+        self, start: int, stop: int, dtype: type[np.floating[Any]], out: FloatArray | None = None
+    ) -> FloatArray:
+        z, y = self.values[start:stop], self.labels[start:stop]
+        label = label_logit(z, y)
+        if self.class_axis == 0:
+            z = z.T
+        else:
+            label = label[:, None]
+        if out is not None:
+            out = out[: z.size].reshape(z.shape)
+        # A float64 difference is rounded to float32, float16 values are subtracted in float32: both exact where it matters.
+        wide = np.result_type(dtype, z.dtype)
+        return np.subtract(z, label, out=out, dtype=wide, casting="same_kind").astype(dtype, copy=False)
+
+
+def label_logit(z: FloatArray, y: NDArray[Any]) -> FloatArray:
+    """z_y; for soft labels its expectation Σ y z."""
+    if y.ndim == 1:
+        label: FloatArray = z[np.arange(len(z)), y]
+        return label
+    weighted: Rows = np.where(y > 0, y * np.where(y > 0, z, 0.0), 0.0).sum(axis=1)
+    return weighted
