@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnxcal.calibrators import Calibration, fit_labelled
+from onnxcal.calibrators import Calibration, fit_sample
 from onnxcal.calibrators.fit import measured
 from onnxcal.calibrators.holdout import halves
 from onnxcal.errors import FitError
 from onnxcal.inference.collect import CollectedLogits
+from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 
 
 def fit_and_measure(
-    collected: CollectedLogits, evaluation: CollectedLogits | None, *, holdout: bool, seed: int
+    collected: CollectedLogits,
+    evaluation: CollectedLogits | None,
+    *,
+    holdout: bool,
+    seed: int,
+    resamples: int = DEFAULT_RESAMPLES,
 ) -> Calibration:
     """The calibration of all samples, measured on the evaluation set, on a held-out half, or on the same samples.
 
@@ -21,20 +27,20 @@ def fit_and_measure(
     FitError
         No positive, finite temperature is best for all samples.
     """
-    logits, labels = collected.labelled
-    final = fit_labelled(logits, labels)
-    final = replace(final, output=collected.head.output, data_sha256=collected.data_sha256)
+    sample = collected.labelled
+    final = replace(fit_sample(sample), output=collected.head.output, data_sha256=collected.data_sha256)
+    how = {"resamples": resamples, "seed": seed}
     if evaluation is not None:
-        return measured(final, *evaluation.labelled, split="eval")
+        return measured(final, evaluation.labelled, split="eval", **how)
     if not holdout:
-        return measured(final, logits, labels, split="fit")
-    fitted_on, held_out = halves(labels, logits.task, collected.sample, seed)
+        return measured(final, sample, split="fit", **how)
+    fitted_on, held_out = halves(sample.labels, sample.logits.task, sample.group, seed)
     try:
         if len(held_out) == 0:
             raise FitError("one sample cannot be halved")
-        half = fit_labelled(logits.take(fitted_on), labels.take(fitted_on))
+        half = fit_sample(sample.take(fitted_on))
     except FitError as error:
         reason = f"measured on the samples it was fitted on, for half of them have no temperature: {error.message}"
-        final = measured(final, logits, labels, split="fit")
+        final = measured(final, sample, split="fit", **how)
         return replace(final, warnings=(*final.warnings, reason))
-    return measured(final, logits.take(held_out), labels.take(held_out), split="holdout", temperature=half.temperature)
+    return measured(final, sample.take(held_out), split="holdout", temperature=half.temperature, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,6 +90,26 @@ class Labels:
         return Labels(_take(self.values, rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Labelled logits, with what makes some of them count more, or belong together."""
+
+    logits: Logits
+    """N rows."""
+    labels: Labels
+    """Their labels."""
+    weight: NDArray[np.float64] | None = None
+    """(N,), ≥ 0, how much each row counts; None if all count 1."""
+    group: IndexArray | None = None
+    """(N,), which sample each row belongs to (positions of one image); None if each is a sample of its own."""
+
+    def take(self, rows: IndexArray) -> Sample:
+        """The given rows."""
+        weight = None if self.weight is None else self.weight[rows]
+        group = None if self.group is None else self.group[rows]
+        return Sample(self.logits.take(rows), self.labels.take(rows), weight, group)
+
+
 def as_array(values: Any, what: str) -> NDArray[Any]:
     """An array of numbers of what the user passed; torch tensors included, pickled objects not.
 
@@ -112,8 +133,17 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
 
 def all_finite(values: FloatArray) -> bool:
     """Whether no entry is NaN or infinite, without a mask as large as the array."""
-    step = max(1, (1 << 22) // max(1, int(np.prod(values.shape[1:]))))
-    return all(bool(np.isfinite(values[i : i + step]).all()) for i in range(0, len(values), step))
+    step = max(1, (1 << 22) // max(1, math.prod(values.shape[1:])))
+    return all(_finite(values[i : i + step]) for i in range(0, len(values), step))
+
+
+def _finite(part: FloatArray) -> bool:
+    if part.flags.c_contiguous and part.dtype.itemsize >= np.dtype(np.float32).itemsize:
+        flat = part.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(flat.dot(flat)):  # at the speed of memory; what overflows is looked at again
+                return True
+    return bool(np.isfinite(part).all())
 
 
 def chunks(logits: Logits, labels: Labels) -> Iterator[tuple[NDArray[np.float64], LabelArray]]:

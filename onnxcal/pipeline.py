@@ -9,7 +9,7 @@ from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
 from onnxcal.calibrators import Calibration
-from onnxcal.calibrators.fit import check_method
+from onnxcal.calibrators.fit import check_method, got_worse
 from onnxcal.data import open_source
 from onnxcal.errors import GateError, UsageError
 from onnxcal.graph.detect import changed_besides, find_head
@@ -123,7 +123,7 @@ def calibrate(
         _check_gate(metrics, max_ece)
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
         new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
-        said = (*about(one), *collected.warnings, *calibration.warnings)
+        said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
     written, verification, notes = write_verified(
@@ -257,7 +257,7 @@ def evaluate(
         labels_of=unpatched_name(file, found.output),
         progress=progress,
     )
-    scores = score(*collected.labelled)
+    scores = score(collected.labelled)
     return EvaluateResult(FileRecord.of(file), collected.head, scores, (*about(found), *collected.warnings))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnxcal.calibrators import Calibration
+from onnxcal.calibrators.fit import got_worse
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
 from onnxcal.metrics import Metrics, Scores
@@ -129,4 +130,6 @@ class FitResult:
     @classmethod
     def of(cls, calibration: Calibration) -> FitResult:
         """What there is to say of a calibration."""
-        return cls(calibration, calibration.metrics, calibration.warnings)
+        metrics = calibration.metrics
+        worse = () if metrics is None else got_worse(metrics)
+        return cls(calibration, metrics, tuple(dict.fromkeys((*calibration.warnings, *worse))))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
-from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, all_finite, as_array, value_chunks
+from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, all_finite, as_array, value_chunks
 
 SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
@@ -28,7 +28,8 @@ def labelled(
     task: Task | None = None,
     axis: int | None = None,
     ignore_index: int | None = None,
-) -> tuple[Logits, Labels]:
+    weight: Any = None,
+) -> Sample:
     """Check a user's logits and labels and bring them to rows.
 
     Parameters
@@ -38,6 +39,7 @@ def labelled(
     task : default binary for (N,) and (N, 1), else multiclass.
     axis : the class axis, default 1.
     ignore_index : samples with this label are dropped.
+    weight : array_like (N,), ≥ 0, how much each sample counts, None for 1.
 
     Raises
     ------
@@ -49,16 +51,33 @@ def labelled(
     axis = default_axis(values.ndim) if axis is None else axis + values.ndim * (axis < 0)
     rows = logit_rows(values, task, axis)
     truth = label_rows(as_array(labels, "labels"), values.shape, task, axis)
+    first = 1 if axis == 0 and values.ndim > 1 else 0  # the axis of samples
+    positions = len(rows) // max(1, values.shape[first])
+    group = np.repeat(np.arange(values.shape[first]), positions) if positions > 1 else None
+    weights = None if weight is None else np.repeat(_sample_weights(weight, values.shape[first]), positions)
     if ignore_index is not None:
         keep = kept_rows(truth, ignore_index)
         rows, truth = rows[keep], truth[keep]
+        group = None if group is None else group[keep]
+        weights = None if weights is None else weights[keep]
     check_label_values(truth, task, rows.shape)
     check_logits(rows, truth, task)
-    if len(rows) == 0:
+    if len(rows) == 0 or (weights is not None and not weights.any()):
         raise DataError("there are no labelled samples", hint="pass at least one sample whose label is not ignored")
     made = Logits(rows, task)
     refuse_probabilities(made, "the array of logits", "pass their logarithm: np.log(p) are logits of the same softmax")
-    return made, Labels(truth)
+    return Sample(made, Labels(truth), weights, group)
+
+
+def _sample_weights(weight: Any, n_samples: int) -> NDArray[np.float64]:
+    weights = as_array(weight, "sample weights").astype(np.float64)
+    if weights.shape != (n_samples,):
+        raise DataError(
+            f"sample weights of shape {weights.shape} do not fit {n_samples:,} samples", hint="pass one number a sample"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise DataError("sample weights must be finite and not negative", hint="drop the samples that must not count")
+    return weights
 
 
 def task_of_shape(shape: tuple[int, ...]) -> Task:
@@ -121,6 +140,8 @@ def probabilities_kind(logits: Logits) -> str | None:
     Rows of a multiclass head that are ≥ 0 and sum to 1; or, after 8-bit quantisation, multiples of 1/255 or 1/256 that
     sum to almost 1. Of other heads, values in [0, 1] that are no integers, over many samples.
     """
+    if not (logits.values[:8] >= 0).all():  # most logits are seen not to be at once
+        return None
     exact, grid, unit = logits.task == "multiclass", logits.task == "multiclass", logits.task != "multiclass"
     unit = unit and logits.n_samples >= _MANY
     integers = True
@@ -194,8 +215,8 @@ def check_label_values(labels: LabelArray, task: Task, rows_shape: tuple[int, ..
         return
     if labels.dtype == np.int64:
         num_classes = rows_shape[1]
-        bad = (labels < 0) | (labels >= num_classes)
-        if bad.any():
+        if labels.min() < 0 or labels.max() >= num_classes:
+            bad = (labels < 0) | (labels >= num_classes)
             first = int(np.argmax(bad))
             raise DataError(
                 f"label {int(labels[first])} of sample {first} is outside 0…{num_classes - 1} ({num_classes} classes)",

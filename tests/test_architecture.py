@@ -20,7 +20,7 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "logits", "rows", "metrics", "calibrators", "data", "graph", "inference",
+    "errors", "version", "atomic", "cores", "logits", "rows", "metrics", "calibrators", "data", "graph", "inference",
     "heldout", "verification", "results", "report", "output", "heads", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (

@@ -9,7 +9,8 @@ from scipy.special import expit, log_expit, log_softmax
 
 from onnxcal.errors import DataError, UsageError
 from onnxcal.logits import CHUNK_ELEMENTS, Labels, Logits, Probabilities, check_task, chunks
-from onnxcal.rows import label_rows, labelled, logit_rows
+from onnxcal.rows import label_rows, logit_rows
+from onnxcal.rows import labelled as labelled_sample
 from tests.reference.refusals import refused
 
 RNG = np.random.default_rng(0)
@@ -18,6 +19,11 @@ Y = np.array([0, 1, 2, 0, 1, 2])
 
 
 # Rows
+
+
+def labelled(*arrays, **options):
+    sample = labelled_sample(*arrays, **options)
+    return sample.logits, sample.labels
 
 
 @pytest.mark.parametrize(("shape", "task"), [((6,), "binary"), ((6, 1), "binary"), ((6, 2), "multiclass")])

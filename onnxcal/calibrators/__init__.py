@@ -1,8 +1,8 @@
 """Maps from logits to calibrated logits, one a file, and how they are fitted. No ONNX here."""
 
 from onnxcal.calibrators.calibration import Calibration
-from onnxcal.calibrators.fit import fit, fit_labelled
+from onnxcal.calibrators.fit import fit, fit_sample
 from onnxcal.calibrators.steps import Divide, Step
 from onnxcal.calibrators.temperature import Temperature, fit_temperature
 
-__all__ = ["Calibration", "Divide", "Step", "Temperature", "fit", "fit_labelled", "fit_temperature"]
+__all__ = ["Calibration", "Divide", "Step", "Temperature", "fit", "fit_sample", "fit_temperature"]

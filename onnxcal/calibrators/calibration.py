@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxcal.calibrators.evidence import Comparison, FittedOn, enough_samples, interval
 from onnxcal.calibrators.steps import Step
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import DataError, UsageError
@@ -22,6 +24,9 @@ SCHEMA = "onnxcal/1"
 METHODS = ("temperature",)
 _TYPES: dict[str, tuple[type, ...]] = {
     "stderr": (int, float),
+    "robust_stderr": (int, float),
+    "p_value": (int, float),
+    "gradient": (int, float),
     "objective": (str,),
     "n_samples": (int,),
     "converged": (bool,),
@@ -39,6 +44,10 @@ class Calibration:
     """T: logits are divided by it. Finite and > 0."""
     stderr: float | None = None
     """Standard error of T, from the observed information; None if T was given."""
+    robust_stderr: float | None = None
+    """Standard error of T from the sandwich, where the positions of one image are one sample; None if T was given."""
+    gradient: float | None = None
+    """d NLL / d log T at T, mean over samples, in nats; None unless an exact fit was asked for."""
     objective: str | None = None
     """What was minimised, `nll`; None if T was given."""
     n_samples: int | None = None
@@ -53,13 +62,48 @@ class Calibration:
     """The model output (head) it was fitted for; None if it was fitted on stored logits or given."""
     data_sha256: str | None = None
     """Digest of the inputs and labels it was fitted on; None if not known."""
-    metrics: Metrics | None = field(default=None, metadata={"json": False})
-    """Scores before and after; None if not measured."""
+    fitted_on: FittedOn | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+    """What it was fitted on; None if T was given or read back."""
+    comparison: Comparison | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+    """What it is measured on; None if it is not."""
+    tested: float | None = field(default=None, repr=False, metadata={"json": False})
+    """The p-value that was read back with it."""
     warnings: tuple[str, ...] = field(default=(), metadata={"json": False})
     """What the user should know about the fit, one sentence each."""
 
     def __post_init__(self) -> None:
         Temperature(self.temperature)  # refuses what is no temperature
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of T, symmetric in log T; None if T was given.
+
+        From the robust standard error where that is more than a tenth larger than the other, and of rows that belong
+        together; else from the observed information.
+        """
+        return None if self.stderr is None else interval(self.temperature, self.stderr, self.robust_stderr)
+
+    @property
+    def enough_samples(self) -> int | None:
+        """How many such samples would give T to ±5 % (95 %), counted as `n_samples` is; None if T was given."""
+        if self.interval is None or self.n_samples is None:
+            return None
+        return enough_samples(self.n_samples, self.interval)
+
+    @cached_property
+    def p_value(self) -> float | None:
+        """Of the likelihood-ratio test of T = 1; two passes over the logits, when it is first asked for.
+
+        None if T was given.
+        """
+        if self.fitted_on is None or self.stderr is None:
+            return self.tested
+        return self.fitted_on.p_value(self.temperature, self.stderr, self.robust_stderr)
+
+    @cached_property
+    def metrics(self) -> Metrics | None:
+        """Scores before and after, worked out when they are first asked for; None if there is nothing to measure on."""
+        return None if self.comparison is None else self.comparison.metrics
 
     def steps(self) -> tuple[Step, ...]:
         """What this does to logits, as data that `graph.plan` turns into nodes."""
@@ -103,8 +147,13 @@ class Calibration:
             "method",
             "temperature",
             "stderr",
+            "robust_stderr",
+            "interval",
+            "p_value",
+            "gradient",
             "objective",
             "n_samples",
+            "enough_samples",
             "converged",
             "task",
             "output",
@@ -158,6 +207,9 @@ class Calibration:
             return cls(
                 temperature=float(values["temperature"]),
                 stderr=values.get("stderr"),
+                robust_stderr=values.get("robust_stderr"),
+                gradient=values.get("gradient"),
+                tested=values.get("p_value"),
                 objective=values.get("objective"),
                 n_samples=values.get("n_samples"),
                 converged=values.get("converged"),

@@ -8,7 +8,7 @@ Working in u makes everything dimensionless: no scale of the logits can overflow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ def in_float32(margins: Margins, beta: float, order: int) -> Cumulants:
     The rounding of u moves the optimum by about 2⁻²⁴ |u| standard errors of T: see `temperature.py`.
     """
     factor = np.float32(beta)
+    precise = np.float64 if order == 1 else np.float32  # the last pass is of order 1
 
     def piece(start: int, stop: int, buffers: tuple[FloatArray, FloatArray]) -> Cumulants:
         x, e = buffers
@@ -62,7 +63,7 @@ def in_float32(margins: Margins, beta: float, order: int) -> Cumulants:
         moments = []
         for _ in range(order):
             np.multiply(e, u, out=e)
-            moments.append(np.divide(_over_classes(e, margins.class_axis), total, dtype=np.float64))
+            moments.append(np.divide(_over_classes(e, margins.class_axis), total, dtype=precise))
         if not total.max() < LARGEST_SUM:  # or NaN
             again = np.flatnonzero(~(total < LARGEST_SUM))
             _, *exact = _moments_of(margins.rows(start, again) * float(factor), 1, order)
@@ -88,6 +89,20 @@ def in_float64(margins: Margins, beta: float, order: int = 3) -> Cumulants:
     return _over_pieces(margins, piece, np.float64)
 
 
+def slopes_of_rows(margins: Margins, beta: float) -> Rows:
+    """(N,) d NLL / d log β of each row, in float64."""
+    parts = []
+    for start, stop in margins.bounds():
+        if margins.independent:
+            part = _of_samples(_sigmoid_parts(margins, start, stop, beta, np.float64)[0])
+        else:
+            u = np.multiply(margins.piece(start, stop, np.float64), beta, dtype=np.float64)
+            part = _moments_of(u, margins.class_axis, 1)[1]
+        weight = margins.weights(start, stop)
+        parts.append(part if weight is None else part * weight)
+    return np.concatenate(parts)
+
+
 def _moments_of(u: Rows, axis: int, order: int) -> list[Rows]:
     """log S₀ and S_j / S₀ for j = 1 … order, in float64; u is overwritten."""
     top = u.max(axis=axis)
@@ -103,28 +118,42 @@ def _moments_of(u: Rows, axis: int, order: int) -> list[Rows]:
 
 
 def _over_classes(e: FloatArray, axis: int) -> FloatArray:
-    if axis == 0 or e.shape[1] >= _PAIRWISE_CLASSES:
-        return np.add.reduce(e, axis=axis)
-    total: FloatArray = np.einsum("nk->n", e)
+    pairwise = axis == 0 or e.shape[1] >= _PAIRWISE_CLASSES
+    total: FloatArray = np.add.reduce(e, axis=axis) if pairwise else np.einsum("nk->n", e)
     return total
 
 
-def _summed(moments: list[Rows], weight: Rows | None) -> Cumulants:
+def _summed(moments: list[Any], weight: Rows | None) -> Cumulants:
+    """Cumulants of each sample from its moments, summed: the slope in float64, the others in the moments' own type."""
     mean = moments[0]
-    weighted = mean if weight is None else mean * weight
-    slope, squares = float(weighted.sum()), float(weighted @ weighted)
+    slopes = mean if weight is None else mean * weight
+    slope, squares = float(np.add.reduce(slopes, dtype=np.float64)), _dot(slopes, slopes)
     if len(moments) == 1:
         return Cumulants(slope, squares=squares)
-    second = moments[1]
-    curvature = second - mean * mean
-    third = moments[2] - mean * (3 * second - 2 * mean * mean) if len(moments) > 2 else np.zeros(1)
+    curvature = moments[1] - mean * mean
+    third = moments[2] - mean * (curvature * 3 + mean * mean) if len(moments) > 2 else np.zeros_like(mean)
     if weight is not None:
-        curvature, third = curvature * weight, third * weight
+        return Cumulants(slope, _dot(weight, curvature), _dot(weight, third), squares)
     return Cumulants(slope, float(curvature.sum()), float(third.sum()), squares)
 
 
+def _dot(a: FloatArray, b: FloatArray) -> float:
+    return float(np.einsum("n,n->", a, b))  # in this thread, which BLAS may leave
+
+
 def _sigmoids(margins: Margins, start: int, stop: int, beta: float, dtype: type[np.floating[Any]]) -> Cumulants:
-    """Of independent logits: u = βs where the label is 0, −βs where it is 1, and both in part for a soft label."""
+    slopes, *others = (_of_samples(part) for part in _sigmoid_parts(margins, start, stop, beta, dtype))
+    weight = margins.weights(start, stop)
+    if weight is not None:
+        slopes, others = slopes * weight, [part * weight for part in others]
+    curvature, third, nll = (float(part.sum()) for part in others)
+    return Cumulants(float(slopes.sum()), curvature, third, _dot(slopes, slopes), nll)
+
+
+def _sigmoid_parts(
+    margins: Margins, start: int, stop: int, beta: float, dtype: type[np.floating[Any]]
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Slope, variance, third cumulant and NLL of independent logits: u is βs, or −βs where the label is 1."""
     z = margins.values[start:stop]
     y = margins.labels[start:stop].astype(dtype, copy=False).reshape(z.shape)
     s = np.multiply(z, dtype(beta), dtype=np.result_type(dtype, z.dtype)).astype(dtype, copy=False)
@@ -132,20 +161,14 @@ def _sigmoids(margins: Margins, start: int, stop: int, beta: float, dtype: type[
     larger = 1 / (1 + tail)  # of p and 1 − p
     smaller = tail * larger
     p, q = np.where(s >= 0, larger, smaller), np.where(s >= 0, smaller, larger)
-    mean = s * ((1 - y) * p - y * q)
     variance = s * s * (larger * smaller)
-    third = s * variance * (q - p)
     nll = np.log1p(tail) + (1 - y) * np.maximum(s, 0) + y * np.maximum(-s, 0)
-    rows = [_of_samples(part) for part in (mean, variance, third, nll)]
-    weight = margins.weights(start, stop)
-    if weight is not None:
-        rows = [part * weight for part in rows]
-    slopes = rows[0]
-    return Cumulants(*(float(part.sum()) for part in rows[:3]), float(slopes @ slopes), float(rows[3].sum()))
+    return s * ((1 - y) * p - y * q), variance, s * variance * (q - p), nll
 
 
 def _of_samples(values: FloatArray) -> Rows:
-    return np.add.reduce(values.reshape(len(values), -1), axis=1, dtype=np.float64)
+    total: Rows = np.add.reduce(values.reshape(len(values), -1), axis=1, dtype=np.float64)
+    return total
 
 
 def _over_pieces(
@@ -156,19 +179,19 @@ def _over_pieces(
     """The sum over all pieces, in their order whoever makes them: the same number of threads or not."""
     bounds = margins.bounds()
     threads = min(available_cores(), len(bounds)) if margins.values.size >= MANY_ELEMENTS else 1
-    longest = max(stop - start for start, stop in bounds) * int(np.prod(margins.values.shape[1:]))
+    longest = (bounds[0][1] - bounds[0][0]) * math.prod(margins.values.shape[1:])
 
-    def run(own: Iterable[tuple[int, int]]) -> list[Cumulants]:
-        buffers = np.empty(longest, dtype), np.empty(longest, dtype)
+    def run(thread: int) -> list[Cumulants]:
+        buffers = margins.buffers(thread, dtype, longest)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            return [piece(start, stop, buffers) for start, stop in own]
+            return [piece(start, stop, buffers) for start, stop in bounds[thread::threads]]
 
     if threads == 1:
-        parts = run(bounds)
+        parts = run(0)
     else:
         parts = [Cumulants(0.0)] * len(bounds)
         with ThreadPoolExecutor(threads) as pool:
-            for first, made in enumerate(pool.map(run, [bounds[i::threads] for i in range(threads)])):
+            for first, made in enumerate(pool.map(run, range(threads))):
                 parts[first::threads] = made
     if len(parts) == 1:
         return parts[0]

@@ -23,7 +23,7 @@ PASSES = 24
 """More than any set needs that this works for."""
 SMALL_STEP = 0.05
 """A relative step after which the next pass asks for the slope only."""
-SMALL_ERROR = 1e-9
+SMALL_ERROR = 3e-9
 """Relative error of β below which no further pass is made: what is missing is of the order of the cube of a step times
 what was left after it."""
 _LOWEST, _HIGHEST = -0.75, 3.0  # of a relative step: far from the optimum the expansion says little
@@ -56,12 +56,12 @@ def fast_optimum(margins: Margins) -> Optimum | None:
 
 def _first_guess(margins: Margins) -> float:
     """Two over the spread of the logits of a row: of the right size. NaN where they have none."""
-    z = margins.every(max(1, len(margins) // 64)).values.astype(np.float64)
-    if margins.independent:
-        z = np.stack([z.reshape(-1), np.zeros(z.size)], axis=1)
-    elif margins.masked:
-        z = np.where(np.isfinite(z), z, np.nan)
-    spread = math.sqrt(np.nanmean(np.nanvar(z, axis=1)))
+    z = margins.values[:: max(1, len(margins) // 64)].astype(np.float64)
+    if margins.masked:
+        z = np.where(np.isfinite(z), z, np.max(z, axis=1, keepdims=True))
+    if not margins.independent:
+        z -= z.mean(axis=1, keepdims=True)
+    spread = float(np.sqrt((z * z).mean()))
     return 2 / spread if spread > 0 else math.nan
 
 
@@ -79,32 +79,35 @@ def _near_optimum(margins: Margins, beta: float) -> float | None:
 
 
 def _at_optimum(margins: Margins, beta: float) -> Optimum | None:
-    """β as exact as float32 sums over classes allow."""
+    """β as exact as float32 sums over classes allow: one pass for all derivatives, then of the slope only."""
+    here: Cumulants | None = None
     for _ in range(PASSES):
         beta = float(np.float32(beta))
         if not 1 / _RANGE < beta < _RANGE:
             return None
-        here = in_float32(margins, beta, 3)
+        here = here or in_float32(margins, beta, 3)
         step = _step(here)
-        if abs(step) < SMALL_STEP:
-            scale = float(np.float32(beta * (1 + step))) / beta
-            there = in_float32(margins, beta * scale, 1)
-            expansion = _at_root(here, scale - 1, there.slope / scale)
-            rest = _step(expansion)
-            step = scale - 1 + rest
-            if abs(rest) * abs(scale - 1) ** 3 < SMALL_ERROR:
-                return Optimum(beta * (1 + step), expansion.curvature * (1 + step) ** 2, there.squares)
-        beta *= 1 + step
+        if abs(step) >= SMALL_STEP:
+            beta, here = beta * (1 + step), None
+            continue
+        scale = float(np.float32(beta * (1 + step))) / beta
+        there = in_float32(margins, beta * scale, 1)
+        here = _moved(here, scale, there.slope)
+        beta *= scale
+        rest = _step(here)
+        if abs(rest) * abs(scale - 1) ** 3 < SMALL_ERROR:
+            return Optimum(beta * (1 + rest), here.curvature * (1 + rest) ** 2, there.squares)
     return None
 
 
-def _at_root(here: Cumulants, step: float, slope: float) -> Cumulants:
-    """The expansion moved by `step`, where the slope was found to be `slope`: from what it missed, its cubic term."""
+def _moved(here: Cumulants, scale: float, slope: float) -> Cumulants:
+    """The expansion at β · scale, where the slope was found to be `slope`: from what it missed, its cubic term."""
+    step, slope_here = scale - 1, slope / scale  # with respect to log β there, and to the same r as `here`
     curvature, third = here.curvature + here.third * step, here.third
     if abs(step) > _NO_STEP:
-        missed = slope - (here.slope + step * (here.curvature + here.third * step / 2))
+        missed = slope_here - (here.slope + step * (here.curvature + here.third * step / 2))
         curvature, third = curvature + 3 * missed / step, third + 6 * missed / step**2
-    return Cumulants(slope, curvature, third)
+    return Cumulants(slope, curvature * scale**2, third * scale**3)
 
 
 def _step(at: Cumulants) -> float:
@@ -112,8 +115,5 @@ def _step(at: Cumulants) -> float:
     if not at.curvature > 0:
         return math.nan
     discriminant = at.curvature**2 - 2 * at.third * at.slope
-    if discriminant > 0:
-        step = -2 * at.slope / (at.curvature + math.sqrt(discriminant))
-    else:
-        step = -at.slope / at.curvature
-    return min(max(step, _LOWEST), _HIGHEST)
+    root = math.sqrt(discriminant) if discriminant > 0 else at.curvature  # a Newton step where there is none
+    return min(max(-2 * at.slope / (at.curvature + root), _LOWEST), _HIGHEST)

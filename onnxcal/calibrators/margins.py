@@ -1,23 +1,24 @@
 """Logits less their label's logit, a cache-sized piece at a time: what a likelihood of labels depends on.
 
-softmax is blind to a shift of a row, so z − z_y says all that z does, and neither an offset of 1000 nor a row of its own
-level costs digits. A binary logit s is the margin −s where the label is 1 and s where it is 0, against a class at 0.
+softmax is blind to a shift of a row, so z − z_y says all that z does, and neither an offset of 1000 nor rows that have
+levels of their own cost digits. Logits of sigmoids stay as they are: there the label's sign does the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.logits import FloatArray, IndexArray, Labels, Logits, all_finite
+from onnxcal.logits import FloatArray, IndexArray, Sample, all_finite
 
 FEW_CLASSES = 32
 """Below this, sums over classes are far cheaper along the first axis, (K, n), than along the last, (n, K)."""
-SMALL_PIECE, LARGE_PIECE = 1 << 15, 1 << 17
-"""Elements of a piece: 128 KB in float32 for one thread; 512 KB where threads share the interpreter lock."""
+SMALL_PIECE, LARGE_PIECE = 1 << 16, 1 << 17
+"""Elements of a piece: 256 KB in float32 for one thread; 512 KB where threads share the interpreter lock."""
 MANY_ELEMENTS = 1 << 20
 """From here on the pieces are large, and more than one thread works on them."""
 PREPARED_ELEMENTS = 1 << 18
@@ -42,14 +43,18 @@ class Margins:
     """Whether some logits are −inf."""
     prepared: FloatArray | None = None
     """float32 margins of all samples, of a small set."""
+    scratch: dict[tuple[int, type], tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False)
+    """Two buffers for a piece, by thread and element type: fresh memory costs as much as a sum over it."""
 
     @classmethod
-    def of(cls, logits: Logits, labels: Labels, weight: Rows | None = None) -> Margins:
-        """The margins of all samples."""
-        masked = logits.task == "multiclass" and not all_finite(logits.values)
-        made = cls(logits.values, labels.values, logits.task != "multiclass", weight, masked)
-        small = logits.values.size <= PREPARED_ELEMENTS and not made.independent
-        if not small:
+    def of(cls, sample: Sample) -> Margins:
+        """The margins of all rows."""
+        logits, independent = sample.logits, sample.logits.task != "multiclass"
+        made = cls(logits.values, sample.labels.values, independent, sample.weight, masked=False)
+        if made.independent:
+            return made
+        made = replace(made, masked=not all_finite(logits.values))
+        if logits.values.size > PREPARED_ELEMENTS:
             return made
         with np.errstate(over="ignore"):  # an infinite margin is done again in float64
             return replace(made, prepared=made._made(0, len(made), np.float32))
@@ -66,7 +71,7 @@ class Margins:
         """Evenly spaced samples, as views."""
         prepared = self.prepared
         if prepared is not None:
-            prepared = prepared[:, ::stride] if self.class_axis == 0 else prepared[::stride]
+            prepared = np.ascontiguousarray(prepared[:, ::stride] if self.class_axis == 0 else prepared[::stride])
         weight = None if self.weight is None else self.weight[::stride]
         return replace(
             self, values=self.values[::stride], labels=self.labels[::stride], weight=weight, prepared=prepared
@@ -74,10 +79,17 @@ class Margins:
 
     def bounds(self) -> list[tuple[int, int]]:
         """First and last row of each piece. It depends on the sizes only, so sums do not depend on the machine."""
-        width = int(np.prod(self.values.shape[1:]))
+        width = math.prod(self.values.shape[1:])
         size = SMALL_PIECE if self.values.size < MANY_ELEMENTS else LARGE_PIECE
         step = max(1, size // max(1, width))
         return [(start, min(start + step, len(self))) for start in range(0, len(self), step)]
+
+    def buffers(self, thread: int, dtype: type[np.floating[Any]], size: int) -> tuple[FloatArray, FloatArray]:
+        """Two arrays of at least `size`, kept from pass to pass."""
+        kept = self.scratch.get((thread, dtype))
+        if kept is None or kept[0].size < size:
+            kept = self.scratch[thread, dtype] = np.empty(size, dtype), np.empty(size, dtype)
+        return kept
 
     def weights(self, start: int, stop: int) -> Rows | None:
         """The weight of some samples."""
@@ -95,9 +107,7 @@ class Margins:
         z = self.values[at].astype(np.float64)
         return np.asarray(z - label_logit(z, self.labels[at])[:, None], np.float64)
 
-    def _made(
-        self, start: int, stop: int, dtype: type[np.floating[Any]], out: FloatArray | None = None
-    ) -> FloatArray:
+    def _made(self, start: int, stop: int, dtype: type[np.floating[Any]], out: FloatArray | None = None) -> FloatArray:
         z, y = self.values[start:stop], self.labels[start:stop]
         label = label_logit(z, y)
         if self.class_axis == 0:
@@ -106,15 +116,19 @@ class Margins:
             label = label[:, None]
         if out is not None:
             out = out[: z.size].reshape(z.shape)
-        # A float64 difference is rounded to float32, float16 values are subtracted in float32: both exact where it matters.
+        # A float64 difference is rounded to float32; float16 values are subtracted in float32.
         wide = np.result_type(dtype, z.dtype)
-        return np.subtract(z, label, out=out, dtype=wide, casting="same_kind").astype(dtype, copy=False)
+        made: FloatArray = np.subtract(z, label, out=out, dtype=wide, casting="same_kind")
+        return made.astype(dtype, copy=False)
 
 
 def label_logit(z: FloatArray, y: NDArray[Any]) -> FloatArray:
     """z_y; for soft labels its expectation Σ y z."""
     if y.ndim == 1:
-        label: FloatArray = z[np.arange(len(z)), y]
+        if z.flags.c_contiguous:
+            label: FloatArray = z.reshape(-1).take(np.arange(0, z.size, z.shape[1]) + y)
+        else:
+            label = z[np.arange(len(z)), y]
         return label
     weighted: Rows = np.where(y > 0, y * np.where(y > 0, z, 0.0), 0.0).sum(axis=1)
     return weighted

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxcal.calibrators.cumulants import in_float64
+from onnxcal.calibrators.cumulants import in_float64, slopes_of_rows
 from onnxcal.calibrators.ends import check_finite_optimum, ends_of
 from onnxcal.calibrators.fast import Optimum, fast_optimum
-from onnxcal.calibrators.margins import Margins, Rows
+from onnxcal.calibrators.margins import Margins
 from onnxcal.calibrators.newton import Derivatives, find_root
 from onnxcal.calibrators.steps import Divide, Step
 from onnxcal.errors import UsageError
-from onnxcal.logits import Labels, Logits, value_chunks
+from onnxcal.logits import Logits, Sample, value_chunks
 
 SAFE_EXPONENT = 60
 """Float64 logits between 2^-60 and 2^60 have margins that float32 holds."""
@@ -41,7 +41,7 @@ class Temperature:
     """Standard error of T from the sandwich of information and observed slopes, which holds as well where softmax(z/T)
     is not quite the truth; None if T was given."""
     gradient: float | None = None
-    """d NLL / d log T at T, mean over samples, in nats: how far from the optimum. None unless an exact fit was asked."""
+    """d NLL / d log T at T, mean over samples, in nats: 0 at the optimum. None unless an exact fit was asked for."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value > 0):
@@ -54,8 +54,8 @@ class Temperature:
         return (Divide(self.value),)
 
 
-def fit_temperature(logits: Logits, labels: Labels, *, weight: Rows | None = None, exact: bool = False) -> Temperature:
-    """Find the T that minimises the mean negative log-likelihood of `labels`.
+def fit_temperature(sample: Sample, *, exact: bool = False) -> Temperature:
+    """Find the T that minimises the mean negative log-likelihood of the labels.
 
     With β = 1/T the NLL is convex. Its slope is Σ_n ⟨z_n⟩_β − z_n,y and its curvature Σ_n Var_β(z_n), where ⟨·⟩_β and
     Var_β are taken under softmax(β z_n); a binary logit s counts as the pair (0, s). The standard error of T is
@@ -67,9 +67,8 @@ def fit_temperature(logits: Logits, labels: Labels, *, weight: Rows | None = Non
 
     Parameters
     ----------
-    logits : Logits of shape (N, K) or (N,), float16, float32 or float64.
-    labels : Labels of the same samples: class indices, or soft labels of the logits' shape.
-    weight : (N,), ≥ 0, how much each sample counts; None if all count 1.
+    sample : logits (N, K) or (N,), float16, float32 or float64, with their labels: class indices, or soft labels of
+        the logits' shape. Rows of one group count as one for the robust standard error.
     exact : find T to 10⁻¹², and `gradient` with it.
 
     Raises
@@ -81,33 +80,39 @@ def fit_temperature(logits: Logits, labels: Labels, *, weight: Rows | None = Non
     NoFiniteOptimum
         Every label is the arg max of its row: the likelihood grows as T → 0.
     """
-    logits, exponent = _rescaled(logits)
-    margins = Margins.of(logits, labels, weight)
+    sample, exponent = _rescaled(sample)
+    margins = Margins.of(sample)
     found = fast_optimum(margins)
     if exact or found is None or not _is_exact_enough(found, margins):
         found = _exact_optimum(margins, None if found is None else found.beta)
     temperature = math.ldexp(1 / found.beta, exponent)
+    squares = found.squares
+    if sample.group is not None:
+        slopes = np.bincount(sample.group, weights=slopes_of_rows(margins, found.beta))
+        squares = float(slopes @ slopes)
     gradient = None
     if exact:
-        total = len(margins) if weight is None else float(weight.sum())
+        total = len(margins) if sample.weight is None else float(sample.weight.sum())
         gradient = -in_float64(margins, found.beta, 1).slope / total
     return Temperature(
         temperature,
         stderr=temperature / math.sqrt(found.curvature),
-        robust_stderr=temperature * math.sqrt(found.squares) / found.curvature,
+        robust_stderr=temperature * math.sqrt(squares) / found.curvature,
         gradient=gradient,
     )
 
 
-def _rescaled(logits: Logits) -> tuple[Logits, int]:
+def _rescaled(sample: Sample) -> tuple[Sample, int]:
     """Logits / 2^exponent, where float32 margins would leave their range; T scales with them."""
+    logits = sample.logits
     if logits.values.dtype.itemsize < np.dtype(np.float64).itemsize:
-        return logits, 0
+        return sample, 0
     largest = max(float(np.abs(z, where=np.isfinite(z), out=np.zeros(z.shape)).max()) for z in value_chunks(logits))
     exponent = math.frexp(largest)[1]
     if abs(exponent) < SAFE_EXPONENT:
-        return logits, 0
-    return Logits(np.ldexp(logits.values.astype(np.float64), -exponent), logits.task), exponent
+        return sample, 0
+    scaled = Logits(np.ldexp(logits.values.astype(np.float64), -exponent), logits.task)
+    return replace(sample, logits=scaled), exponent
 
 
 def _is_exact_enough(found: Optimum, margins: Margins) -> bool:

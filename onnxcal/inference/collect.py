@@ -34,7 +34,7 @@ from onnxcal.inference.samples import (
 )
 from onnxcal.inference.session import open_session
 from onnxcal.inference.spool import Digests, Spool
-from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
+from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, check_task
 from onnxcal.rows import (
     check_label_values,
     check_logits,
@@ -88,9 +88,9 @@ class CollectedLogits:
         return len(self.labels)
 
     @property
-    def labelled(self) -> tuple[Logits, Labels]:
-        """The checked pair that fits and scores are made from."""
-        return Logits(self.values, self.head.task), Labels(self.labels)
+    def labelled(self) -> Sample:
+        """What fits and scores are made from."""
+        return Sample(Logits(self.values, self.head.task), Labels(self.labels), group=self.sample)
 
 
 def collect_logits(

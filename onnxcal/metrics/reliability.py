@@ -20,19 +20,35 @@ class ReliabilityBins:
     """(M + 1,), from 0 to 1."""
     counts: NDArray[np.int64]
     """(M,), samples in each bin."""
+    weights: NDArray[np.float64]
+    """(M,), their total weight: the counts, unless samples were weighted."""
     accuracy: NDArray[np.float64]
     """(M,), share of correct predictions in each bin."""
     confidence: NDArray[np.float64]
     """(M,), mean confidence in each bin."""
+    variance: NDArray[np.float64]
+    """(M,), Σ w² c (1 − c) over the confidences c of each bin: of the number of hits, if they are honest."""
 
     @property
     def ece(self) -> float:
         """Expected calibration error: Σ_m (n_m / n) |accuracy_m − confidence_m| (Guo et al. 2017, eq. 3)."""
-        return float(np.abs(self.counts * (self.accuracy - self.confidence)).sum() / self.counts.sum())
+        return float(np.abs(self.weights * (self.accuracy - self.confidence)).sum() / self.weights.sum())
+
+    @property
+    def ece_floor(self) -> float:
+        """The expected ECE of perfectly calibrated predictions with these confidences.
+
+        The gap of a bin is then a sum of independent Bernoulli errors, about normal with variance v = Σ w² c (1 − c):
+        its mean absolute value is √(2v/π).
+        """
+        return float(np.sqrt(2 / np.pi * self.variance).sum() / self.weights.sum())
 
 
 def reliability_bins(
-    confidence: NDArray[np.floating], correct: NDArray[np.bool_], n_bins: int = DEFAULT_BINS
+    confidence: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    n_bins: int = DEFAULT_BINS,
+    weight: NDArray[np.float64] | None = None,
 ) -> ReliabilityBins:
     """Sort predictions into equal-width bins of confidence.
 
@@ -41,6 +57,7 @@ def reliability_bins(
     confidence : (N,) in [0, 1], the probability of the predicted class (top label).
     correct : (N,) bool, whether that class is the label.
     n_bins : M, 15 as in the literature.
+    weight : (N,), ≥ 0, how much each prediction counts; None if all count 1.
 
     Raises
     ------
@@ -52,13 +69,30 @@ def reliability_bins(
         raise DataError("there are no samples to bin", hint="pass at least one prediction")
     if not (confidence.min() >= 0 and confidence.max() <= 1 + 1e-9):  # also False for NaN
         raise DataError("confidences must lie in [0, 1]", hint="pass probabilities, not logits")
-    edges = np.arange(n_bins + 1) / n_bins  # each the double nearest to m/M, which linspace is not
-    index = np.searchsorted(edges[1:-1], confidence, side="left")  # edges[i] < c <= edges[i + 1]
-    counts = np.bincount(index, minlength=n_bins)
-    safe = np.maximum(counts, 1)
+    index = bin_of(confidence, n_bins)
+    w = np.ones(len(confidence)) if weight is None else weight
+
+    def total(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.bincount(index, weights=values, minlength=n_bins).astype(np.float64)
+
+    weights = total(w)
+    safe = np.where(weights > 0, weights, 1.0)
     return ReliabilityBins(
-        edges=edges,
-        counts=counts.astype(np.int64),
-        accuracy=np.bincount(index, weights=correct, minlength=n_bins) / safe,
-        confidence=np.bincount(index, weights=confidence, minlength=n_bins) / safe,
+        edges=bin_edges(n_bins),
+        counts=np.bincount(index, minlength=n_bins).astype(np.int64),
+        weights=weights,
+        accuracy=total(w * correct) / safe,
+        confidence=total(w * confidence) / safe,
+        variance=total(w * w * confidence * np.maximum(1 - confidence, 0)),
     )
+
+
+def bin_edges(n_bins: int = DEFAULT_BINS) -> NDArray[np.float64]:
+    """(M + 1,) edges from 0 to 1, each the double nearest to m / M, which linspace is not."""
+    edges: NDArray[np.float64] = np.arange(n_bins + 1) / n_bins
+    return edges
+
+
+def bin_of(confidence: NDArray[np.floating], n_bins: int = DEFAULT_BINS) -> NDArray[np.intp]:
+    """The bin (lo, hi] of each confidence."""
+    return np.searchsorted(bin_edges(n_bins)[1:-1], confidence, side="left")

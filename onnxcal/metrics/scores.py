@@ -1,4 +1,4 @@
-"""One set of scores for a set of logits, computed in one pass a chunk at a time."""
+"""One set of scores for a set of logits."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxcal.logits import Labels, Logits, Probabilities, chunks
-from onnxcal.metrics import pointwise
+from onnxcal.logits import Sample
+from onnxcal.metrics.per_sample import PerSample, per_sample
+from onnxcal.metrics.pointwise import Rows
 from onnxcal.metrics.reliability import ReliabilityBins, reliability_bins
 
 
@@ -25,52 +26,43 @@ class Scores:
     """Mean negative log-likelihood, nats, not clipped."""
     ece: float
     """Expected calibration error of the top label, 15 equal-width bins (lo, hi]."""
+    ece_floor: float
+    """The ECE to be expected of these confidences if they were perfectly calibrated: few samples alone make one."""
     brier: float
     """Mean Brier score: Σ_k (p_k − y_k)² for multiclass, (p − y)² for binary and multilabel."""
     bins: ReliabilityBins = field(repr=False, compare=False, metadata={"json": False})
     """The bins behind the ECE."""
 
+    @classmethod
+    def of(cls, each: PerSample, n_samples: int, weight: Rows | None = None) -> Scores:
+        """Weighted means over all predictions.
 
-@dataclass(frozen=True)
-class Metrics:
-    """Scores before and after calibration, and on which samples they were measured."""
+        Parameters
+        ----------
+        each : M predictions of `n_samples` samples: M / n_samples of each, in order.
+        weight : (n_samples,), how much each sample counts; None if all count 1.
+        """
+        per = len(each.nll) // n_samples
+        w = None if weight is None else np.repeat(weight, per)
+        bins = reliability_bins(each.confidence, each.correct, weight=w)
+        return cls(
+            n_samples=n_samples,
+            accuracy=float(np.average(each.correct, weights=w)),
+            confidence=float(np.average(each.confidence, weights=w)),
+            nll=float(np.average(each.nll, weights=w)),
+            ece=bins.ece,
+            ece_floor=bins.ece_floor,
+            brier=float(np.average(each.brier, weights=w)),
+            bins=bins,
+        )
 
-    n_samples: int
-    """Samples that both were measured on."""
-    split: str
-    """`holdout`: the half not fitted on; `eval`: a separate set; `fit`: the samples that were fitted on."""
-    before: Scores
-    """At T = 1."""
-    after: Scores
-    """At the fitted temperature."""
 
-
-def score(logits: Logits, labels: Labels, temperature: float = 1.0) -> Scores:
+def score(sample: Sample, temperature: float = 1.0) -> Scores:
     """Scores of softmax(z / T) or σ(z / T).
 
     Parameters
     ----------
-    logits, labels : of the same samples, at least one.
+    sample : labelled logits, at least one.
     temperature : T > 0.
     """
-    nll = brier = 0.0
-    confidences, hits = [], []
-    for z, y in chunks(logits, labels):
-        p = Probabilities.from_logits(z / temperature, logits.task)
-        nll += float(pointwise.nll(p, y).sum())
-        confidence, correct = pointwise.top_label(p, y)
-        brier += float(pointwise.brier(p, y).sum())
-        confidences.append(confidence)
-        hits.append(correct)
-    confidence, correct = np.concatenate(confidences), np.concatenate(hits)
-    n = len(confidence)
-    bins = reliability_bins(confidence, correct)
-    return Scores(
-        n_samples=logits.n_samples,
-        accuracy=float(correct.mean()),
-        confidence=float(confidence.mean()),
-        nll=nll / n,
-        ece=bins.ece,
-        brier=brier / n,
-        bins=bins,
-    )
+    return Scores.of(per_sample(sample, temperature), sample.logits.n_samples, sample.weight)

@@ -103,9 +103,9 @@ def test_the_minimum_cannot_be_worse_on_its_own_samples():
 def test_scores_are_those_of_the_fitted_temperature():
     z, y = problem()
     calibration = fit(z, y)
-    logits, labels = onnxcal.rows.labelled(z, y)
-    assert calibration.metrics.before == score(logits, labels)
-    assert calibration.metrics.after == score(logits, labels, calibration.temperature)
+    sample = onnxcal.rows.labelled(z, y)
+    assert calibration.metrics.before == score(sample)
+    assert calibration.metrics.after == score(sample, calibration.temperature)
 
 
 @pytest.mark.parametrize("option", ["method", "task"])

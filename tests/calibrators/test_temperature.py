@@ -26,7 +26,7 @@ EXACT = 1e-7
 
 
 def temperature_of(z, y, **options) -> float:
-    return fit_temperature(*labelled(z, y, **options)).value
+    return fit_temperature(labelled(z, y, **options)).value
 
 
 def assert_exact(t, z, w, digits=50) -> None:
@@ -291,13 +291,13 @@ def test_a_memory_mapped_array_is_fitted_like_one_in_memory(tmp_path):
 
 def test_standard_error_is_the_observed_information(published):
     z, y = sets.load(published, "akamaster_resnet20_png1000", "val")
-    found = fit_temperature(*labelled(z, y))
+    found = fit_temperature(labelled(z, y))
     assert found.stderr == pytest.approx(torch_standard_error(z, y, found.value, functional.cross_entropy), rel=1e-6)
 
 
 def test_binary_standard_error_is_the_observed_information():
     s, y = overconfident_binary()
-    found = fit_temperature(*labelled(s, y))
+    found = fit_temperature(labelled(s, y))
     loss = functional.binary_cross_entropy_with_logits
     assert found.stderr == pytest.approx(torch_standard_error(s, y.astype(float), found.value, loss), rel=1e-6)
 
@@ -305,18 +305,18 @@ def test_binary_standard_error_is_the_observed_information():
 def test_standard_error_of_soft_labels_and_masked_classes_is_finite():
     z, y = overconfident()
     z[:, 0] = np.where(y == 0, z[:, 0], -np.inf)
-    assert 0 < fit_temperature(*labelled(z, y)).stderr < math.inf
+    assert 0 < fit_temperature(labelled(z, y)).stderr < math.inf
 
 
 def test_twice_the_samples_shrink_the_standard_error_by_root_two():
     z, y = overconfident()
-    once, twice = fit_temperature(*labelled(z, y)), fit_temperature(*labelled(np.tile(z, (2, 1)), np.tile(y, 2)))
+    once, twice = fit_temperature(labelled(z, y)), fit_temperature(labelled(np.tile(z, (2, 1)), np.tile(y, 2)))
     assert twice.value == pytest.approx(once.value, rel=1e-12)
     assert once.stderr / twice.stderr == pytest.approx(math.sqrt(2), rel=1e-6)
 
 
 def test_standard_error_is_the_spread_of_temperatures_over_data_sets():
-    fits = [fit_temperature(*labelled(*overconfident(n=400, seed=seed))) for seed in range(200)]
+    fits = [fit_temperature(labelled(*overconfident(n=400, seed=seed))) for seed in range(200)]
     spread = np.std([found.value for found in fits], ddof=1)
     # The spread of 200 draws is itself known to 5 %: three of those.
     assert np.mean([found.stderr for found in fits]) == pytest.approx(spread, rel=0.15)

@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 
 
 def scores(z, y, temperature=1.0, **options) -> Scores:
-    return score(*labelled(z, y, **options), temperature)
+    return score(labelled(z, y, **options), temperature)
 
 
 def figures(found: Scores) -> dict[str, float]:

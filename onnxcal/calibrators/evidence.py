@@ -1,0 +1,75 @@
+"""How sure a temperature is, and what it is measured on: passes over the logits that are made when asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from onnxcal.calibrators.cumulants import in_float64
+from onnxcal.calibrators.margins import Margins
+from onnxcal.logits import Sample
+from onnxcal.metrics import Metrics, compare
+
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+ENOUGH = 0.05
+"""Half width of the 95 % interval of log T that is enough: T to 5 %. NLL hardly depends on less."""
+MISSPECIFIED = 1.1
+"""Robust over plain standard error from which on the former is believed: below, it is the noise of an estimate."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedOn:
+    """The samples of a fit."""
+
+    sample: Sample
+    """Labelled logits."""
+
+    def p_value(self, temperature: float, stderr: float, robust: float | None) -> float:
+        """Of the likelihood-ratio test of T = 1: χ² with one degree of freedom.
+
+        Where the robust standard error is the one to believe, the statistic is scaled by the ratio of the variances
+        (Kent 1982; exact for one parameter, asymptotically).
+        """
+        margins = Margins.of(self.sample)
+        before, after = (in_float64(margins, beta, 1).nll for beta in (1.0, 1 / temperature))
+        statistic = max(0.0, 2 * (before - after)) * (stderr / _believed(stderr, robust)) ** 2
+        return math.erfc(math.sqrt(statistic / 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Samples to measure a temperature on."""
+
+    sample: Sample
+    """Labelled logits."""
+    temperature: float
+    """What is compared with T = 1; for a held-out half, what the other half was fitted to."""
+    split: str
+    """What kind of samples these are, see `Metrics`."""
+    resamples: int
+    """Of the bootstrap; 0 for no intervals."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Scores before and after."""
+        return compare(self.sample, self.temperature, split=self.split, resamples=self.resamples, seed=self.seed)
+
+
+def interval(temperature: float, stderr: float, robust: float | None) -> tuple[float, float]:
+    """95 % Wald interval of T, symmetric in log T."""
+    factor = math.exp(Z95 * _believed(stderr, robust) / temperature)
+    return temperature / factor, temperature * factor
+
+
+def enough_samples(n_samples: int, interval: tuple[float, float]) -> int:
+    """How many samples of the same kind would give log T an interval of ±`ENOUGH`: half widths shrink like 1/√N."""
+    half = math.log(interval[1] / interval[0]) / 2
+    return math.ceil(n_samples * (half / ENOUGH) ** 2)
+
+
+def _believed(stderr: float, robust: float | None) -> float:
+    return robust if robust is not None and robust > MISSPECIFIED * stderr else stderr

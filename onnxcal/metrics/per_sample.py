@@ -1,0 +1,36 @@
+"""What each prediction contributes to the scores, kept one by one: sums of them are scores, resamples are intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.logits import Probabilities, Sample, chunks
+from onnxcal.metrics import pointwise
+from onnxcal.metrics.pointwise import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class PerSample:
+    """One entry a prediction: N of them, for multilabel N·K."""
+
+    nll: Rows
+    """(M,), −log p of the label, nats."""
+    brier: Rows
+    """(M,), squared error of the probabilities."""
+    confidence: Rows
+    """(M,), probability of the top label."""
+    correct: NDArray[np.bool_]
+    """(M,), whether the top label is the label."""
+
+
+def per_sample(sample: Sample, temperature: float = 1.0) -> PerSample:
+    """The contributions of all predictions of softmax(z / T) or σ(z / T), a chunk of logits at a time."""
+    parts = []
+    for z, y in chunks(sample.logits, sample.labels):
+        p = Probabilities.from_logits(z / temperature, sample.logits.task)
+        parts.append((pointwise.nll(p, y), *pointwise.top_label(p, y), pointwise.brier(p, y)))
+    nll, confidence, correct, brier = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return PerSample(nll, brier, confidence, correct)
