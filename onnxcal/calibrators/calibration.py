@@ -27,6 +27,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "robust_stderr": (int, float),
     "p_value": (int, float),
     "gradient": (int, float),
+    "prior": (int, float),
+    "smoothing": (int, float),
     "objective": (str,),
     "n_samples": (int,),
     "converged": (bool,),
@@ -49,7 +51,11 @@ class Calibration:
     gradient: float | None = None
     """d NLL / d log T at T, mean over samples, in nats; None unless an exact fit was asked for."""
     objective: str | None = None
-    """What was minimised, `nll`; None if T was given."""
+    """What was minimised: `nll`; `nll+prior`, of the posterior; None if T was given."""
+    prior: float | None = None
+    """Standard deviation of log T under the log-normal prior that was asked for; None without one."""
+    smoothing: float | None = None
+    """ε of the labels that were smoothed; None if they were not."""
     n_samples: int | None = None
     """Samples (rows of logits) that T was fitted on; None if T was given."""
     converged: bool | None = None
@@ -152,6 +158,8 @@ class Calibration:
             "p_value",
             "gradient",
             "objective",
+            "prior",
+            "smoothing",
             "n_samples",
             "enough_samples",
             "converged",
@@ -211,6 +219,8 @@ class Calibration:
                 gradient=values.get("gradient"),
                 tested=values.get("p_value"),
                 objective=values.get("objective"),
+                prior=values.get("prior"),
+                smoothing=values.get("smoothing"),
                 n_samples=values.get("n_samples"),
                 converged=values.get("converged"),
                 task=values.get("task"),

@@ -93,4 +93,4 @@ def _below_the_maximum(margins: Margins, start: int, stop: int) -> tuple[Rows, R
         pairs = np.stack([np.minimum(-s, 0.0), np.minimum(s, 0.0)], axis=1)  # (0, s) less max(0, s)
         return pairs, (1 - flag) * pairs[:, 0] + flag * pairs[:, 1]
     z -= z.max(axis=1, keepdims=True)
-    return z, np.asarray(label_logit(z, y), np.float64)
+    return z, np.asarray(label_logit(z, y, margins.smoothing), np.float64)

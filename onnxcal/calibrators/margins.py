@@ -41,18 +41,20 @@ class Margins:
     """(N,), how much each sample counts; None if all count 1."""
     masked: bool
     """Whether some logits are −inf."""
+    smoothing: float = 0.0
+    """Share of each label that is spread evenly over all classes."""
     prepared: FloatArray | None = None
     """float32 margins of all samples, of a small set."""
     scratch: dict[tuple[int, type], tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False)
     """Two buffers for a piece, by thread and element type: fresh memory costs as much as a sum over it."""
 
     @classmethod
-    def of(cls, sample: Sample) -> Margins:
+    def of(cls, sample: Sample, smoothing: float = 0.0) -> Margins:
         """The margins of all rows."""
         logits, independent = sample.logits, sample.logits.task != "multiclass"
-        made = cls(logits.values, sample.labels.values, independent, sample.weight, masked=False)
+        made = cls(logits.values, sample.labels.values, independent, sample.weight, False, smoothing)
         if made.independent:
-            return made
+            return replace(made, labels=made.labels * (1 - smoothing) + smoothing / 2) if smoothing else made
         made = replace(made, masked=not all_finite(logits.values))
         if logits.values.size > PREPARED_ELEMENTS:
             return made
@@ -105,11 +107,11 @@ class Margins:
         """Float64 margins of single samples: (n, K)."""
         at = start + rows
         z = self.values[at].astype(np.float64)
-        return np.asarray(z - label_logit(z, self.labels[at])[:, None], np.float64)
+        return np.asarray(z - label_logit(z, self.labels[at], self.smoothing)[:, None], np.float64)
 
     def _made(self, start: int, stop: int, dtype: type[np.floating[Any]], out: FloatArray | None = None) -> FloatArray:
         z, y = self.values[start:stop], self.labels[start:stop]
-        label = label_logit(z, y)
+        label = label_logit(z, y, self.smoothing)
         if self.class_axis == 0:
             z = z.T
         else:
@@ -122,8 +124,12 @@ class Margins:
         return made.astype(dtype, copy=False)
 
 
-def label_logit(z: FloatArray, y: NDArray[Any]) -> FloatArray:
-    """z_y; for soft labels its expectation Σ y z."""
+def label_logit(z: FloatArray, y: NDArray[Any], smoothing: float = 0.0) -> FloatArray:
+    """z_y; for soft labels its expectation Σ y z; with smoothing ε, (1 − ε) z_y + ε mean(z) over classes not masked."""
+    if smoothing:
+        here = np.isfinite(z)
+        mean = np.where(here, z, 0.0).sum(axis=1, dtype=np.float64) / here.sum(axis=1)
+        return np.asarray((1 - smoothing) * label_logit(z, y) + smoothing * mean, np.float64)
     if y.ndim == 1:
         if z.flags.c_contiguous:
             label: FloatArray = z.reshape(-1).take(np.arange(0, z.size, z.shape[1]) + y)

@@ -12,6 +12,7 @@ from onnxcal.calibrators.ends import check_finite_optimum, ends_of
 from onnxcal.calibrators.fast import Optimum, fast_optimum
 from onnxcal.calibrators.margins import Margins
 from onnxcal.calibrators.newton import Derivatives, find_root
+from onnxcal.calibrators.prior import most_probable
 from onnxcal.calibrators.steps import Divide, Step
 from onnxcal.errors import UsageError
 from onnxcal.logits import Logits, Sample, value_chunks
@@ -54,7 +55,9 @@ class Temperature:
         return (Divide(self.value),)
 
 
-def fit_temperature(sample: Sample, *, exact: bool = False) -> Temperature:
+def fit_temperature(
+    sample: Sample, *, exact: bool = False, prior: float | None = None, smoothing: float = 0.0
+) -> Temperature:
     """Find the T that minimises the mean negative log-likelihood of the labels.
 
     With β = 1/T the NLL is convex. Its slope is Σ_n ⟨z_n⟩_β − z_n,y and its curvature Σ_n Var_β(z_n), where ⟨·⟩_β and
@@ -70,6 +73,9 @@ def fit_temperature(sample: Sample, *, exact: bool = False) -> Temperature:
     sample : logits (N, K) or (N,), float16, float32 or float64, with their labels: class indices, or soft labels of
         the logits' shape. Rows of one group count as one for the robust standard error.
     exact : find T to 10⁻¹², and `gradient` with it.
+    prior : standard deviation of log T under a log-normal prior with median 1; T is then the most probable one a
+        posteriori, and finite whatever the labels are. None for the maximum of the likelihood.
+    smoothing : ε, share of each label that is spread evenly over its K classes: with any ε > 0 no label is certain.
 
     Raises
     ------
@@ -81,10 +87,11 @@ def fit_temperature(sample: Sample, *, exact: bool = False) -> Temperature:
         Every label is the arg max of its row: the likelihood grows as T → 0.
     """
     sample, exponent = _rescaled(sample)
-    margins = Margins.of(sample)
-    found = fast_optimum(margins)
-    if exact or found is None or not _is_exact_enough(found, margins):
-        found = _exact_optimum(margins, None if found is None else found.beta)
+    margins = Margins.of(sample, smoothing)
+    if prior is not None:
+        found = most_probable(margins, prior, exponent)
+    else:
+        found = _best(margins, exact=exact)
     temperature = math.ldexp(1 / found.beta, exponent)
     squares = found.squares
     if sample.group is not None:
@@ -113,6 +120,13 @@ def _rescaled(sample: Sample) -> tuple[Sample, int]:
         return sample, 0
     scaled = Logits(np.ldexp(logits.values.astype(np.float64), -exponent), logits.task)
     return replace(sample, logits=scaled), exponent
+
+
+def _best(margins: Margins, *, exact: bool) -> Optimum:
+    found = fast_optimum(margins)
+    if exact or found is None or not _is_exact_enough(found, margins):
+        return _exact_optimum(margins, None if found is None else found.beta)
+    return found
 
 
 def _is_exact_enough(found: Optimum, margins: Margins) -> bool:
