@@ -63,10 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     runs = options.runs or (QUICK_RUNS if options.quick else 7)
     chosen = _chosen(options.peers, quick=options.quick)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    races = []
     with progress_line() as progress:
-        races = list(run_races(sizes, chosen, runs, options.peer_seconds, options.most_seconds, progress))
-    for result in races:
-        print_race(result)
+        for result in run_races(sizes, chosen, runs, options.peer_seconds, options.most_seconds, progress):
+            races.append(result)
+            print_race(result)
     limits = held_limits(races)
     print_limits(limits)
     if load is not None and load > BUSY:
@@ -152,6 +153,7 @@ def print_race(result: Race) -> None:
         print(_row(timed) + f"{'':13}{timed.runs:6}")
     for name, reason in result.failed.items():
         print(f"{PEERS[name].title if name in PEERS else name:42}  {reason}")
+    sys.stdout.flush()
 
 
 def print_limits(limits: dict[str, Limit]) -> None:

@@ -18,6 +18,8 @@ TRUE_TEMPERATURE = 2.3
 SPREAD = 2.5
 """Standard deviation of the logits at T = 1."""
 _DRAWN_AT_A_TIME = 1 << 22
+_LEAST = np.float32(2**-25)
+"""Below the step of numpy's float32 exponentials, which can be 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,8 @@ def drawn(rows: int, classes: int, seed: int = 0) -> Problem:
         u = z[begin : begin + step]
         rng.standard_normal(out=u, dtype=np.float32)
         u *= SPREAD
-        gumbel = -np.log(rng.standard_exponential(u.shape, dtype=np.float32))
+        exponential = rng.standard_exponential(u.shape, dtype=np.float32)
+        gumbel = -np.log(np.maximum(exponential, _LEAST))
         y[begin : begin + step] = (u + gumbel).argmax(axis=1)
     z *= TRUE_TEMPERATURE
     return Problem(f"{rows:,}×{classes:,}", z, y, optimum(z, y, TRUE_TEMPERATURE).temperature)
