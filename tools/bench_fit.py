@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         peers_venv.install(options.venv)
         return peers_venv.run_again_inside(options.venv, Path(__file__), arguments)
     sizes = options.sizes or (QUICK_SIZES if options.quick else SIZES)
+    sizes = () if options.accuracy == "only" else sizes
     runs = options.runs or (QUICK_RUNS if options.quick else 7)
     chosen = _chosen(options.peers, quick=options.quick)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -69,19 +70,24 @@ def main(argv: list[str] | None = None) -> int:
             races.append(result)
             print_race(result)
     limits = held_limits(races)
-    print_limits(limits)
-    if load is not None and load > BUSY:
+    if limits:
+        print_limits(limits)
+    if load is not None and load > BUSY and races:
         print(f"the machine was busy with other things (load {load:.1f} before the first run): do not trust the times")
     fits: list[accuracy.Accuracy] = []
     if options.accuracy:
         sizes = options.sizes or (QUICK_SIZES if options.quick else ACCURACY_SIZES)
         with progress_line() as progress:
-            fits = list(accuracy.measure(accuracy.problems(sizes, options.data), progress))
-        print_accuracy(fits)
+            print(f"\n{'onnxcal':42}{'T':>16}{'error of T':>13}{'s':>9}")
+            for fit in accuracy.measure(accuracy.problems(sizes, options.data), progress):
+                fits.append(fit)
+                print_accuracy(fit)
+        met = sum(fit.met for fit in fits)
+        print(f"\nrelative error of T at most {accuracy.LIMIT:g}: {met} of {len(fits)} met")
     if options.json is not None:
         text = json.dumps(as_json(races, limits, fits, load), indent=2, ensure_ascii=False, allow_nan=False)
         options.json.write_text(text + "\n", encoding="utf-8")
-    if options.plot is not None:
+    if options.plot is not None and races:
         from fitbench.drawing import draw
 
         draw(races, options.plot)
@@ -168,14 +174,10 @@ def print_limits(limits: dict[str, Limit]) -> None:
         print(f"{size}: {said}: {limit.verdict} ({limit.value:.2f})")
 
 
-def print_accuracy(fits: Sequence[accuracy.Accuracy]) -> None:
-    """One line a fit."""
-    print(f"\n{'onnxcal':42}{'T':>16}{'error of T':>13}{'s':>9}")
-    for fit in fits:
-        result = fit.refused or f"{fit.fitted:16.9g}{fit.relative_error:13.1e}{fit.seconds:9.3f}"
-        print(f"{fit.problem:42}{result}{'' if fit.met else '  not met'}")
-    met = sum(fit.met for fit in fits)
-    print(f"\nrelative error of T at most {accuracy.LIMIT:g}: {met} of {len(fits)} met")
+def print_accuracy(fit: accuracy.Accuracy) -> None:
+    """One line."""
+    result = fit.refused or f"{fit.fitted:16.9g}{fit.relative_error:13.1e}{fit.seconds:9.3f}"
+    print(f"{fit.problem:42}{result}{'' if fit.met else '  not met'}", flush=True)
 
 
 @contextmanager
@@ -230,7 +232,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--peer-seconds", type=float, default=10, metavar="S", help="then a peer gets no more turns (default: 10)")
     add("--most-seconds", type=float, default=600, metavar="S", help="no fit expected to take longer (default: 600)")
     add("--quick", action="store_true", help="one tiny size, two turns, the peers that import no torch")
-    add("--accuracy", action="store_true", help="also the error of onnxcal's T over many kinds of logits")
+    add(
+        "--accuracy",
+        nargs="?",
+        choices=("also", "only"),
+        const="also",
+        help="also the error of onnxcal's T over many kinds of logits; `only`: nothing else",
+    )
     add(
         "--data",
         type=Path,
