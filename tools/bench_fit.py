@@ -8,7 +8,7 @@ there. With `--accuracy` also: the error of onnxcal's T over awkward logits and,
 What it prints: one table a size, with the ratio to the fastest peer that is right and to one chunked single-thread
 `exp`, and whether the project's limits are met. It reports and does not judge: the exit code is 0 either way.
 
-It needs 3 GB of memory, and for `--install` a network, 2 GB of disk and some minutes.
+It needs 8 GB of memory for the default sizes, and for `--install` a network, 2 GB of disk and some minutes.
 
     python tools/bench_fit.py --install --json fit.json --plot fit.svg
 """
