@@ -19,7 +19,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -32,8 +31,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from benchmarking import Limit, at_most, machine, positive
+
 from onnxcal.graph import wire
-from onnxcal.version import __version__
 
 WALL_RATIO_LIMIT = 1.5
 """Wall time of a patch, in units of copying the file and bringing the copy to disk."""
@@ -88,18 +88,6 @@ class Measured:
     """Wall time of every run, in order."""
 
 
-@dataclass(frozen=True)
-class Limit:
-    """What the project promises, and what was measured."""
-
-    value: float
-    """Measured."""
-    limit: float
-    """Largest value that is well."""
-    met: bool
-    """Whether it was."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Make the model, run, and print what came out."""
     options = _parser().parse_args(argv)
@@ -111,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     measured = {name: summary(done, runs["cp_sync"]) for name, done in runs.items()}
     patch = measured["patch"]
     limits = {
-        "wall_ratio": Limit(patch.ratio, WALL_RATIO_LIMIT, patch.ratio <= WALL_RATIO_LIMIT),
-        "peak_mb": Limit(patch.peak_mb, PEAK_MB_LIMIT, patch.peak_mb < PEAK_MB_LIMIT),
+        "wall_ratio": at_most(patch.ratio, WALL_RATIO_LIMIT),
+        "peak_mb": at_most(patch.peak_mb, PEAK_MB_LIMIT),
     }
     print_table(size, measured, limits)
     if options.json is not None:
@@ -137,13 +125,6 @@ def megabytes(text: str) -> int:
     if size < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no size of at least 1 MB: pass 1GB, 8MB, or a number of MB")
     return size
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 1")
-    return int(text)
 
 
 @contextmanager
@@ -272,10 +253,7 @@ def summary(runs: Sequence[Run], baseline: Sequence[Run]) -> Measured:
 def as_json(size: int, measured: dict[str, Measured], limits: dict[str, Limit]) -> dict[str, Any]:
     """Everything measured, and on what."""
     return {
-        "onnxcal": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
+        **machine(),
         "model_bytes": size,
         "runs": len(measured["patch"].seconds),
         "measured": {name: asdict(entry) for name, entry in measured.items()},
@@ -293,8 +271,8 @@ def print_table(size: int, measured: dict[str, Measured], limits: dict[str, Limi
         print(f"{titles[name]:24}{entry.median_seconds:8.2f}{entry.ratio:8.2f}{entry.peak_mb:10.1f}   {spread}")
     print()
     wall, peak = limits["wall_ratio"], limits["peak_mb"]
-    print(f"wall time at most {wall.limit:g}x cp + sync: {_verdict(wall)} ({wall.value:.2f}x)")
-    print(f"peak memory under {peak.limit:g} MB: {_verdict(peak)} ({peak.value:.1f} MB)")
+    print(f"wall time at most {wall.limit:g}x cp + sync: {wall.verdict} ({wall.value:.2f}x)")
+    print(f"peak memory under {peak.limit:g} MB: {peak.verdict} ({peak.value:.1f} MB)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -319,10 +297,6 @@ def _in_other_process(path: Path, size: int) -> None:
 def _opening(number: int, length: int) -> bytes:
     """Tag and length of a field whose bytes follow."""
     return wire.tag(number, wire.BYTES) + wire.varint(length)
-
-
-def _verdict(limit: Limit) -> str:
-    return "met" if limit.met else "not met"
 
 
 if __name__ == "__main__":

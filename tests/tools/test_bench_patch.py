@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import bench_patch
 import numpy as np
 import onnx
 import onnxruntime
@@ -19,17 +18,6 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "bench_patch.py"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="measures with wait4, cp and sync")
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_patch", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_patch"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -72,9 +60,9 @@ def test_a_failing_command_is_reported_and_leaves_no_files(tmp_path: Path) -> No
     assert list(folder.iterdir()) == []
 
 
-def test_the_model_is_a_classifier_that_runs(tmp_path: Path, bench: ModuleType) -> None:
+def test_the_model_is_a_classifier_that_runs(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    bench.write_model(path, 2_000_000)
+    bench_patch.write_model(path, 2_000_000)
     assert abs(path.stat().st_size - 2_000_000) < 50_000
     onnx.checker.check_model(path, full_check=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -84,17 +72,17 @@ def test_the_model_is_a_classifier_that_runs(tmp_path: Path, bench: ModuleType) 
 
 
 def test_the_measuring_process_imports_nothing_large() -> None:
-    code = f"import runpy, sys; runpy.run_path({str(SCRIPT)!r}); print(sorted({{'numpy', 'onnx'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = "import bench_patch, sys; print(sorted({'numpy', 'onnx'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(("text", "size"), [("1GB", 1000), ("8MB", 8), ("1.5gb", 1500), ("64", 64)])
-def test_sizes_are_in_megabytes(bench: ModuleType, text: str, size: int) -> None:
-    assert bench.megabytes(text) == size
+def test_sizes_are_in_megabytes(text: str, size: int) -> None:
+    assert bench_patch.megabytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "8KB", "1.2.3", "-4", "."])
-def test_other_sizes_are_refused(bench: ModuleType, text: str) -> None:
+def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
-        bench.megabytes(text)
+        bench_patch.megabytes(text)
