@@ -141,8 +141,8 @@ def _finite(part: FloatArray) -> bool:
     if part.flags.c_contiguous and part.dtype.itemsize >= np.dtype(np.float32).itemsize:
         flat = part.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):
-            if math.isfinite(np.einsum("n,n->", flat, flat)):  # at the speed of memory; what overflows is looked at again
-                return True
+            if math.isfinite(np.einsum("n,n->", flat, flat)):  # at the speed of memory
+                return True  # what overflows is looked at again
     return bool(np.isfinite(part).all())
 
 

@@ -22,8 +22,8 @@ LARGEST_SUM = 1e25
 """A float32 S₀ beyond this has rows near overflow: they are done again in float64, less their maximum."""
 SMALLEST_EXPONENT = -1e4
 """−inf, the logit of a masked class, is raised to this before it meets a product: e^−10000 is 0 as well."""
-_PAIRWISE_CLASSES = 512
-"""From here on NumPy's pairwise sum is as fast as einsum's plain one, and more exact."""
+_MANY_CLASSES = 8192
+"""From here on BLAS would use threads of its own for a row, and a plain float32 sum would lose digits."""
 
 
 class Cumulants(NamedTuple):
@@ -59,11 +59,8 @@ def in_float32(margins: Margins, beta: float, order: int) -> Cumulants:
         if margins.masked:
             np.maximum(u, SMALLEST_EXPONENT, out=u)
         np.exp(u, out=e)
-        total = _over_classes(e, margins.class_axis)
-        moments = []
-        for _ in range(order):
-            np.multiply(e, u, out=e)
-            moments.append(np.divide(_over_classes(e, margins.class_axis), total, dtype=precise))
+        total, *sums = _power_sums(e, u, margins.class_axis, order)
+        moments = [np.divide(part, total, dtype=precise) for part in sums]
         if not total.max() < LARGEST_SUM:  # or NaN
             again = np.flatnonzero(~(total < LARGEST_SUM))
             _, *exact = _moments_of(margins.rows(start, again) * float(factor), 1, order)
@@ -117,10 +114,20 @@ def _moments_of(u: Rows, axis: int, order: int) -> list[Rows]:
     return moments
 
 
-def _over_classes(e: FloatArray, axis: int) -> FloatArray:
-    pairwise = axis == 0 or e.shape[1] >= _PAIRWISE_CLASSES
-    total: FloatArray = np.add.reduce(e, axis=axis) if pairwise else np.einsum("nk->n", e)
-    return total
+def _power_sums(e: FloatArray, u: FloatArray, axis: int, order: int) -> list[FloatArray]:
+    """S_j = Σ_k u_k^j e_k for j = 0 … order; e is overwritten."""
+    if axis == 0 or u.shape[1] >= _MANY_CLASSES:  # a plain sum over the first axis; pairwise ones over a long last
+        sums = [np.add.reduce(e, axis=axis)]
+        for _ in range(order):
+            np.multiply(e, u, out=e)
+            sums.append(np.add.reduce(e, axis=axis))
+        return sums
+    sums = [np.einsum("nk->n", e)]
+    for j in range(order):
+        if j:
+            np.multiply(e, u, out=e)
+        sums.append(np.matmul(e[:, None, :], u[:, :, None])[:, 0, 0])  # a product of rows each: BLAS's dot
+    return sums
 
 
 def _summed(moments: list[Any], weight: Rows | None) -> Cumulants:

@@ -95,7 +95,8 @@ def fit_sample(sample: Sample, *, exact: bool = False) -> Calibration:
         task=sample.logits.task,
         fitted_on=FittedOn(sample),
     )
-    return replace(calibration, warnings=_noteworthy(calibration))
+    warnings = _noteworthy(calibration)
+    return replace(calibration, warnings=warnings) if warnings else calibration
 
 
 def measured(

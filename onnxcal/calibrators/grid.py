@@ -1,7 +1,8 @@
 """The likelihood on a grid of temperatures: a fit in a single pass, whose state is small and can be added up.
 
-For logits that cannot be kept. Every sample adds the slope of its NLL in β, and two derivatives of it, at fixed nodes in
-log β; the slope between nodes is the Hermite interpolant of six of them. States of disjoint samples add, in any order.
+For logits that cannot be kept. Every sample adds the slope of its NLL in β, and two derivatives of it, at fixed nodes
+in log β; the slope between nodes is the Hermite interpolant of six of them. States of disjoint samples add, in any
+order.
 """
 
 from __future__ import annotations

@@ -51,12 +51,12 @@ class Margins:
     @classmethod
     def of(cls, sample: Sample, smoothing: float = 0.0) -> Margins:
         """The margins of all rows."""
-        logits, independent = sample.logits, sample.logits.task != "multiclass"
-        made = cls(logits.values, sample.labels.values, independent, sample.weight, False, smoothing)
-        if made.independent:
-            return replace(made, labels=made.labels * (1 - smoothing) + smoothing / 2) if smoothing else made
-        made = replace(made, masked=not all_finite(logits.values))
-        if logits.values.size > PREPARED_ELEMENTS:
+        values, labels = sample.logits.values, sample.labels.values
+        if sample.logits.task != "multiclass":
+            flags = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
+            return cls(values, flags, True, sample.weight, False, smoothing)
+        made = cls(values, labels, False, sample.weight, not all_finite(values), smoothing)
+        if values.size > PREPARED_ELEMENTS:
             return made
         with np.errstate(over="ignore"):  # an infinite margin is done again in float64
             return replace(made, prepared=made._made(0, len(made), np.float32))
@@ -75,9 +75,8 @@ class Margins:
         if prepared is not None:
             prepared = np.ascontiguousarray(prepared[:, ::stride] if self.class_axis == 0 else prepared[::stride])
         weight = None if self.weight is None else self.weight[::stride]
-        return replace(
-            self, values=self.values[::stride], labels=self.labels[::stride], weight=weight, prepared=prepared
-        )
+        some, labels = self.values[::stride], self.labels[::stride]
+        return Margins(some, labels, self.independent, weight, self.masked, self.smoothing, prepared, self.scratch)
 
     def bounds(self) -> list[tuple[int, int]]:
         """First and last row of each piece. It depends on the sizes only, so sums do not depend on the machine."""

@@ -88,10 +88,7 @@ def fit_temperature(
     """
     sample, exponent = _rescaled(sample)
     margins = Margins.of(sample, smoothing)
-    if prior is not None:
-        found = most_probable(margins, prior, exponent)
-    else:
-        found = _best(margins, exact=exact)
+    found = _best(margins, exact=exact) if prior is None else most_probable(margins, prior, exponent)
     temperature = math.ldexp(1 / found.beta, exponent)
     squares = found.squares
     if sample.group is not None:
