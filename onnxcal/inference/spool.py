@@ -14,35 +14,69 @@ from onnxcal.logits import FloatArray
 
 SPOOL_BYTES = 1 << 30
 """Logits beyond this size are kept in a temporary file."""
+_PIECE_BYTES = 1 << 20
+
+
+class Column:
+    """Arrays one behind the other, copied into large pieces: what is small costs no more than its bytes."""
+
+    def __init__(self) -> None:
+        self.pieces: list[NDArray[Any]] = []
+        self._last = np.empty(0)
+        self._used = 0
+
+    def append(self, array: NDArray[Any]) -> None:
+        """Take in a copy; what differs in type or in shape behind the first axis begins a piece of its own."""
+        while len(array):
+            last = self._last
+            if self._used == len(last) or array.dtype != last.dtype or array.shape[1:] != last.shape[1:]:
+                self._close()
+                room = max(1, _PIECE_BYTES // max(1, array.nbytes // len(array)))
+                last = self._last = np.empty((room, *array.shape[1:]), array.dtype)
+            count = min(len(array), len(last) - self._used)
+            last[self._used : self._used + count] = array[:count]
+            self._used += count
+            array = array[count:]
+
+    def take(self) -> list[NDArray[Any]]:
+        """All pieces, in order; they are no longer here."""
+        self._close()
+        pieces, self.pieces = self.pieces, []
+        self._last = np.empty(0)
+        return pieces
+
+    def _close(self) -> None:
+        if self._used:
+            self.pieces.append(self._last[: self._used])
+        self._used = 0
 
 
 class Spool:
     """Rows in memory, and in a temporary file once they are many."""
 
     def __init__(self) -> None:
-        self._rows: list[FloatArray] = []
+        self._rows = Column()
         self._empty: FloatArray | None = None  # of the rows' shape and type
         self._bytes = 0
         self._file: IO[bytes] | None = None
 
     def append(self, rows: FloatArray) -> None:
-        """Take in the rows of one batch."""
+        """Take in a copy of some rows: what the session returned may be much larger than they are."""
         self._bytes += rows.nbytes
         self._empty = rows[:0]
         if self._file is None and self._bytes > SPOOL_BYTES:
             self._file = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  the memory map keeps it
-            for earlier in self._rows:
+            for earlier in self._rows.take():
                 self._file.write(np.ascontiguousarray(earlier).data)
-            self._rows = []
         if self._file is None:
-            self._rows.append(np.array(rows))  # a copy: what the session returned may be much larger than its rows
+            self._rows.append(rows)
         else:
             self._file.write(np.ascontiguousarray(rows).data)
 
     def array(self) -> FloatArray:
         """All rows, memory-mapped if they are on disk."""
         if self._file is None or self._empty is None:
-            return np.concatenate(self._rows)
+            return np.concatenate(self._rows.take())
         self._file.flush()
         shape, dtype = self._empty.shape[1:], self._empty.dtype
         row_bytes = int(np.prod(shape)) * dtype.itemsize
@@ -57,7 +91,7 @@ class Digests:
         self._by_name: dict[str, Any] = {}
 
     def update(self, feed: Feed, labels: NDArray[Any]) -> None:
-        """Take in the samples of one batch that count."""
+        """Take in those samples of some runs that count."""
         for name, array in {**feed.arrays, "": labels}.items():
             digest = self._by_name.setdefault(name, hashlib.sha256())
             part = np.ascontiguousarray(array[: feed.size])
