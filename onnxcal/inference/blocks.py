@@ -40,17 +40,15 @@ def blocks(
     held: _Joining | None = None
     start = monotonic()
     for whole in source.batches(1 << 62):
-        if held is not None and not held.takes(whole):
+        if held is not None and not held.add(whole):
             yield held.block()
             held, start = None, monotonic()
-        alone = whole.size > size or (fixed and whole.size < size) or 2 * _nbytes(whole) > limit
-        if held is None and alone:
-            yield from _pieces(whole, size, limit)
-            start = monotonic()
-            continue
         if held is None:
+            if whole.size > size or (fixed and whole.size < size) or 2 * _nbytes(whole) > limit:
+                yield from _pieces(whole, size, limit)
+                start = monotonic()
+                continue
             held = _Joining(whole, limit)
-        held.add(whole)
         if held.full or monotonic() - start >= PATIENCE:
             yield held.block()
             held, start = None, monotonic()
@@ -70,37 +68,38 @@ def _pieces(whole: Batch, size: int, limit: int) -> Iterator[tuple[Batch, int]]:
 
 
 class _Joining:
-    """Small batches of one form, copied into arrays of many."""
+    """Small batches of one form, copied into arrays of many: whoever made them may use theirs again."""
 
     def __init__(self, first: Batch, limit: int) -> None:
-        self._form = _form(first)
-        self._size = first.size
-        self._capacity = max(1, min(MAX_RUNS, limit // max(1, _nbytes(first))))
-        self._runs = 0
-        self._arrays = [
-            np.empty((self._capacity * self._size, *array.shape[1:]), array.dtype) for array in _arrays(first)
-        ]
-        self._first = first
+        self._first, self._size = first, first.size
+        self._names = _names(first)
+        self._forms = [(array.shape, array.dtype) for array in _arrays(first)]
+        capacity = max(1, min(MAX_RUNS, limit // max(1, _nbytes(first))))
+        self._room, self._used = capacity * self._size, 0
+        self._arrays = [np.empty((self._room, *shape[1:]), dtype) for shape, dtype in self._forms]
+        self.add(first)
 
     @property
     def full(self) -> bool:
         """Whether there is no room for one more."""
-        return self._runs == self._capacity
+        return self._used == self._room
 
-    def takes(self, batch: Batch) -> bool:
-        """Whether a batch has the form of those that are here."""
-        return not self.full and _form(batch) == self._form
-
-    def add(self, batch: Batch) -> None:
-        """Copy one more: whoever made it may use its arrays again."""
-        start = self._runs * self._size
-        for held, array in zip(self._arrays, _arrays(batch), strict=True):
-            held[start : start + self._size] = array
-        self._runs += 1
+    def add(self, batch: Batch) -> bool:
+        """Copy one more; False if it has another form."""
+        arrays, start = _arrays(batch), self._used
+        if len(arrays) != len(self._forms) or _names(batch) != self._names:
+            return False
+        for array, (shape, dtype) in zip(arrays, self._forms, strict=True):
+            if array.shape != shape or array.dtype != dtype:
+                return False
+        self._used = stop = start + self._size
+        for held, array in zip(self._arrays, arrays, strict=True):
+            held[start:stop] = array
+        return True
 
     def block(self) -> tuple[Batch, int]:
         """All of them as one batch, and their size."""
-        arrays = iter([array[: self._runs * self._size] for array in self._arrays])
+        arrays = iter([array[: self._used] for array in self._arrays])
         first = self._first
         if isinstance(first.inputs, Mapping):
             inputs: Any = {name: next(arrays) for name in first.inputs}
@@ -111,17 +110,22 @@ class _Joining:
         return Batch(inputs, None if first.labels is None else next(arrays)), self._size
 
 
-def _arrays(batch: Batch) -> list[NDArray[Any]]:
-    if batch.labels is None:
-        return [*batch.arrays]
-    return [*batch.arrays, *(batch.labels.values() if isinstance(batch.labels, Mapping) else (batch.labels,))]
+def _arrays(batch: Batch) -> tuple[NDArray[Any], ...]:
+    labels = batch.labels
+    if isinstance(labels, np.ndarray):
+        return (*batch.arrays, labels)
+    return batch.arrays if labels is None else (*batch.arrays, *labels.values())
 
 
-def _form(batch: Batch) -> tuple[Any, ...]:
-    """What batches that can be joined have in common."""
-    names = tuple(batch.inputs) if isinstance(batch.inputs, Mapping) else len(batch.inputs)
-    heads = tuple(batch.labels) if isinstance(batch.labels, Mapping) else batch.labels is None
-    return (names, heads, *((array.shape, array.dtype) for array in _arrays(batch)))
+def _names(batch: Batch) -> Any:
+    """What the arrays are called, where they have names."""
+    inputs, labels = batch.inputs, batch.labels
+    if isinstance(inputs, tuple) and isinstance(labels, np.ndarray):
+        return None
+    return (
+        len(inputs) if isinstance(inputs, tuple) else tuple(inputs),
+        tuple(labels) if isinstance(labels, Mapping) else labels is None,
+    )
 
 
 def _nbytes(batch: Batch) -> int:

@@ -157,7 +157,7 @@ def collect(
     feeder = Feeder(session.inputs, source, options.batch_size)
     digests = Digests()
     runner = Runner(session, taps)
-    gathered = Gathered(head, logits, recognition, labels_of or head.output, ignore_index)
+    gathered = Gathered(head, logits, recognition, labels_of or head.output, ignore_index, source.n_samples)
     report = _rarely(progress, source.n_samples)
     for feed in prefetched(_digested(feeder.feeds(BLOCK_BYTES), digests, gathered.labels_of)):
         if feed.labels_of(gathered.labels_of) is None:

@@ -25,7 +25,7 @@ from onnxcal.inference.samples import (
     whole_samples,
 )
 from onnxcal.inference.session import Session
-from onnxcal.inference.spool import Column, Spool
+from onnxcal.inference.spool import Column, Spool, joined
 from onnxcal.logits import FloatArray, LabelArray
 from onnxcal.rows import check_label_values, check_logits, kept_rows
 
@@ -38,7 +38,13 @@ class Gathered:
     """
 
     def __init__(
-        self, head: Head, logits: str, recognition: Recognition, labels_of: str, ignore_index: int | None
+        self,
+        head: Head,
+        logits: str,
+        recognition: Recognition,
+        labels_of: str,
+        ignore_index: int | None,
+        n_samples: int | None,
     ) -> None:
         self.labels_of = labels_of
         self.num_classes = head.num_classes
@@ -48,7 +54,7 @@ class Gathered:
         self._numbers, self._order = numbered_classes(head), shown_classes(head)
         self._batch_axis = 0
         self._joins = True
-        self._rows, self._truths = Spool(), Column()
+        self._rows, self._truths = Spool(n_samples or 0), Column(n_samples or 0)
         self._samples: Column | None = None if ignore_index is None else Column()
         self._n_rows = 0
 
@@ -128,7 +134,7 @@ class Gathered:
 
     def sample(self) -> NDArray[np.int64] | None:
         """(N,): which sample each row belongs to; None if there is one row a sample and none was dropped."""
-        return None if self._samples is None else np.concatenate(self._samples.take())
+        return None if self._samples is None else joined(self._samples.take())
 
     def labels(self) -> tuple[LabelArray, tuple[str, ...]]:
         """All labels, of the classes of the logits; and how they were read, where they can be read in two ways.
@@ -149,8 +155,7 @@ def _one_kind(truths: list[Any], num_classes: int) -> LabelArray:
     """Labels of all runs; class indices become one-hot where others were soft."""
     if len({truth.ndim for truth in truths}) > 1:
         truths = [np.eye(num_classes)[truth.astype(np.int64)] if truth.ndim == 1 else truth for truth in truths]
-    joined: LabelArray = np.concatenate(truths)
-    return joined
+    return joined(truths)
 
 
 def _reordered(labels: LabelArray, order: tuple[int, ...]) -> LabelArray:

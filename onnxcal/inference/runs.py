@@ -15,8 +15,10 @@ from onnxcal.inference.session import Session
 
 PORTION_SECONDS = 0.05
 """After so long what is there is handed on, so that errors and progress of a slow model are seen as they come."""
-_SLOTS = 64
-"""Runs for which memory is bound to the session."""
+_SLOTS = 32
+"""Runs for which memory is bound to the session, at most."""
+_FEW_RUNS = 8
+"""Runs of a feed for which it is not worth it."""
 _SLOT_BYTES = 1 << 16
 """Inputs and outputs of a run beyond which copying them to and fro costs more than binding saves."""
 _SLOT_SECONDS = 2e-3
@@ -72,7 +74,7 @@ class Runner:
         start = before = perf_counter()
         results: list[dict[str, Any]] = []
         size, seconds = feed.run_size, 0.0
-        fresh = self._bindable and feed.runs >= _SLOTS and _form(feed) != self._form
+        fresh = self._bindable and feed.runs >= _FEW_RUNS and _form(feed) != self._form
         for at in range(first * size, feed.padded_size, size):
             arrays = {name: array[at : at + size] for name, array in feed.arrays.items()}
             results.append(dict(zip(self.outputs, self.session.run(arrays, self.outputs), strict=True)))
@@ -103,7 +105,7 @@ class Runner:
         joined = slots.room(feed.runs - first)
         try:
             while last < feed.runs and perf_counter() - start <= PORTION_SECONDS:
-                count = min(_SLOTS, feed.runs - last)
+                count = min(slots.count, feed.runs - last)
                 slots.run(feed, last, count, joined, last - first)
                 last += count
         except Exception:  # onnxruntime's exceptions have no common base; a plain run says what is wrong
@@ -118,15 +120,15 @@ class _Slots:
     """Memory for some runs of one form, bound to the session."""
 
     def __init__(self, session: Session, feed: Feed, tensors: Mapping[str, NDArray[Any]]) -> None:
-        size = feed.run_size
-        self._inputs = {n: _aligned((_SLOTS, size, *a.shape[1:]), a.dtype) for n, a in feed.arrays.items()}
-        self._outputs = {n: _aligned((_SLOTS, *a.shape), a.dtype) for n, a in tensors.items()}
+        size, self.count = feed.run_size, min(_SLOTS, feed.runs)
+        self._inputs = {n: _aligned((self.count, size, *a.shape[1:]), a.dtype) for n, a in feed.arrays.items()}
+        self._outputs = {n: _aligned((self.count, *a.shape), a.dtype) for n, a in tensors.items()}
         self._runs: list[Callable[[], None]] = [
             session.bound(
                 {name: array[slot] for name, array in self._inputs.items()},
                 {name: array[slot] for name, array in self._outputs.items()},
             )
-            for slot in range(_SLOTS)
+            for slot in range(self.count)
         ]
 
     def room(self, runs: int) -> dict[str, NDArray[Any]]:

@@ -18,10 +18,14 @@ _PIECE_BYTES = 1 << 20
 
 
 class Column:
-    """Arrays one behind the other, copied into large pieces: what is small costs no more than its bytes."""
+    """Arrays one behind the other, copied into large pieces: what is small costs no more than its bytes.
 
-    def __init__(self) -> None:
+    `expected` is how long the whole will be, if that is known: it is then one piece, whose memory is used as it fills.
+    """
+
+    def __init__(self, expected: int = 0) -> None:
         self.pieces: list[NDArray[Any]] = []
+        self._expected = expected
         self._last = np.empty(0)
         self._used = 0
 
@@ -32,7 +36,8 @@ class Column:
             if self._used == len(last) or array.dtype != last.dtype or array.shape[1:] != last.shape[1:]:
                 self._close()
                 room = max(1, _PIECE_BYTES // max(1, array.nbytes // len(array)))
-                last = self._last = np.empty((room, *array.shape[1:]), array.dtype)
+                last = self._last = np.empty((max(room, self._expected), *array.shape[1:]), array.dtype)
+                self._expected = 0
             count = min(len(array), len(last) - self._used)
             last[self._used : self._used + count] = array[:count]
             self._used += count
@@ -51,10 +56,16 @@ class Column:
         self._used = 0
 
 
+def joined(pieces: list[NDArray[Any]]) -> NDArray[Any]:
+    """Pieces of one kind as one array: the piece itself, where it is the only one."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
 class Spool:
     """Rows in memory, and in a temporary file once they are many."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 0) -> None:
+        self._expected = expected
         self._rows = Column()
         self._empty: FloatArray | None = None  # of the rows' shape and type
         self._bytes = 0
@@ -62,6 +73,8 @@ class Spool:
 
     def append(self, rows: FloatArray) -> None:
         """Take in a copy of some rows: what the session returned may be much larger than they are."""
+        if self._empty is None and len(rows) and self._expected * (rows.nbytes // len(rows)) <= SPOOL_BYTES:
+            self._rows = Column(self._expected)
         self._bytes += rows.nbytes
         self._empty = rows[:0]
         if self._file is None and self._bytes > SPOOL_BYTES:
@@ -76,7 +89,7 @@ class Spool:
     def array(self) -> FloatArray:
         """All rows, memory-mapped if they are on disk."""
         if self._file is None or self._empty is None:
-            return np.concatenate(self._rows.take())
+            return joined(self._rows.take())
         self._file.flush()
         shape, dtype = self._empty.shape[1:], self._empty.dtype
         row_bytes = int(np.prod(shape)) * dtype.itemsize
