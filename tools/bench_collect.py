@@ -36,6 +36,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxcal
+from onnxcal.graph.inspect import input_names
+from onnxcal.graph.modelfile import ModelLike, open_model
 
 RATIO_LIMIT = 1.05
 """Streaming, in units of a bare loop of `session.run`."""
@@ -52,7 +54,7 @@ class Case:
 
     title: str
     """What it is called in the table."""
-    model: onnx.ModelProto
+    model: ModelLike
     """The model."""
     shape: tuple[int, ...]
     """Of one sample."""
@@ -118,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def cases(image_model: Path | None, share: int) -> list[Case]:
     """What is timed; 1/`share` of the batches."""
-    images = resnet() if image_model is None else onnx.load(image_model)
+    images = resnet() if image_model is None else image_model
     tiny = mlp()
     return [
         Case("image network, batch 64", images, (3, 32, 32), 64, max(2, 12 // share)),
@@ -134,7 +136,7 @@ def measure(case: Case, rounds: int, threads: int | None) -> Measured:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(case.batch * case.batches, *case.shape)).astype(np.float32)
     y = rng.integers(0, CLASSES, len(x))
-    name = case.model.graph.input[0].name
+    (name,) = input_names(open_model(case.model))
     starts = range(0, len(x), case.batch)
     feeds = [{name: x[start : start + case.batch]} for start in starts]
     pairs = [(x[start : start + case.batch], y[start : start + case.batch]) for start in starts]
@@ -162,12 +164,12 @@ def measure(case: Case, rounds: int, threads: int | None) -> Measured:
     )
 
 
-def bare(model: onnx.ModelProto, feeds: Sequence[dict[str, Floats]], threads: int | None) -> None:
+def bare(model: ModelLike, feeds: Sequence[dict[str, Floats]], threads: int | None) -> None:
     """The limit: a session, and nothing but its runs."""
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(open_model(model).to_bytes(), options, providers=["CPUExecutionProvider"])
     for feed in feeds:
         session.run(None, feed)
 

@@ -15,6 +15,16 @@ ACTIVATIONS = ("none", "softmax", "log_softmax", "sigmoid")
 METHODS = ("temperature",)
 
 
+class _BatchSize(click.IntRange):
+    """A number, or `auto`."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`auto` as it is, everything else as a number."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def model_argument(name: str = "model", metavar: str = "MODEL") -> Callable[[Function], Function]:
     """An .onnx file."""
     return click.argument(name, metavar=metavar, type=click.Path(path_type=Path))
@@ -28,7 +38,10 @@ def data_options(*, required: bool = True) -> Callable[[Function], Function]:
             help="x.npz, x.npy with --labels, package.module:callable or file.py:callable.",
         ),
         click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels as .npy or .npz."),
-        click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples a run."),
+        click.option(
+            "--batch-size", metavar="N", type=_BatchSize(1), default=64, show_default=True,
+            help="Samples a run; auto tries which number is fastest.",
+        ),
         click.option("--provider", metavar="NAME", help="onnxruntime execution provider; default CPU."),
         click.option("--threads", type=click.IntRange(1), help="Threads of one run; default all cores."),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import Any
@@ -15,16 +16,15 @@ BLOCK_BYTES = 1 << 20
 """Inputs and labels of a block, unless one run alone has more."""
 MAX_RUNS = 1024
 """Runs of a block, however small they are."""
-PATIENCE = 0.002
+PATIENCE = 0.01
 """Seconds for which small batches are waited for to join them: a slow loader's batch is handed over as it comes."""
 
 
-def blocks(
-    source: Source, size: int, limit: int = BLOCK_BYTES, *, fixed: bool = False
-) -> Iterator[tuple[Batch, int]]:
+def blocks(source: Source, size: int, limit: int = BLOCK_BYTES, *, fixed: bool = False) -> Iterator[tuple[Batch, int]]:
     """All samples of a source as `(block, samples a run)`; all runs of a block are equally large.
 
-    The runs are those of `source.batches(size)`, whatever the blocks.
+    The runs are those of `source.batches(size)`, whatever the blocks. Joined batches lie in memory that is used again
+    for the block after the next: of a block nothing may be kept when the next but one is asked for.
 
     Parameters
     ----------
@@ -38,19 +38,22 @@ def blocks(
             yield batch, batch.size
         return
     held: _Joining | None = None
+    given: deque[_Joining] = deque(maxlen=2)
     start = monotonic()
     for whole in source.batches(1 << 62):
         if held is not None and not held.add(whole):
             yield held.block()
+            given.append(held)
             held, start = None, monotonic()
         if held is None:
             if whole.size > size or (fixed and whole.size < size) or 2 * _nbytes(whole) > limit:
                 yield from _pieces(whole, size, limit)
                 start = monotonic()
                 continue
-            held = _Joining(whole, limit)
+            held = given.popleft() if len(given) == 2 and given[0].restart(whole) else _Joining(whole, limit)
         if held.full or monotonic() - start >= PATIENCE:
             yield held.block()
+            given.append(held)
             held, start = None, monotonic()
     if held is not None:
         yield held.block()
@@ -83,6 +86,11 @@ class _Joining:
     def full(self) -> bool:
         """Whether there is no room for one more."""
         return self._used == self._room
+
+    def restart(self, batch: Batch) -> bool:
+        """Begin anew with another first batch; False if it has another form."""
+        self._used = 0
+        return self.add(batch)
 
     def add(self, batch: Batch) -> bool:
         """Copy one more; False if it has another form."""

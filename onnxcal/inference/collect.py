@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.data import Source, open_source
-from onnxcal.errors import DataError, UsageError
+from onnxcal.errors import DataError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import input_names
@@ -22,6 +22,7 @@ from onnxcal.graph.tails import Hints
 from onnxcal.inference.blocks import BLOCK_BYTES
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.gathered import Gathered
+from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.runs import Runner
@@ -30,29 +31,11 @@ from onnxcal.inference.spool import Digests
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Task, check_task
 from onnxcal.rows import probabilities_kind
 
-DEFAULT_BATCH_SIZE = 64
 PROGRESS_SECONDS = 0.02
 """Calls of `Progress` are at least so far apart."""
 
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
 """Called after each batch: what is being done, the samples done so far, and how many there are, where that is known."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run a model; the same for every pass over the data."""
-
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Samples a run, unless the model fixes it."""
-    provider: str | None = None
-    """onnxruntime execution provider, default CPU."""
-    threads: int | None = None
-    """Intra-op threads, default all cores."""
-
-    def __post_init__(self) -> None:
-        for name, value, limit in (("batch_size", self.batch_size, 1 << 31), ("threads", self.threads, 1024)):
-            if value is not None and not 1 <= value <= limit:
-                raise UsageError(f"{name} {value} is not between 1 and {limit:,}", hint="leave it out for the default")
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ def collect_logits(
     axis: int | None = None,
     activation: Activation | None = None,
     ignore_index: int | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -109,7 +92,8 @@ def collect_logits(
     head : name of the output, needed where several can be a classifier.
     task, axis, activation : override what is detected.
     ignore_index : samples with this label are dropped.
-    batch_size, provider, threads : how onnxruntime runs it.
+    batch_size : samples a run, or `"auto"` for as many as run fastest; batches of the data's own are never joined.
+    provider, threads : how onnxruntime runs it.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
 
     Raises
@@ -123,16 +107,11 @@ def collect_logits(
     file = open_model(model)
     original = unpatched(file)
     found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
-    options = RunOptions(batch_size, provider, threads)
-    return collect(
-        original,
-        found,
-        open_source(data, labels, inputs=input_names(original)),
-        options,
-        ignore_index=ignore_index,
-        forced=activation == "none",
-        progress=progress,
-    )
+    source = open_source(data, labels, inputs=input_names(original))
+    options, notes = run_options(original, source, batch_size, provider, threads)
+    forced = activation == "none"
+    collected = collect(original, found, source, options, ignore_index=ignore_index, forced=forced, progress=progress)
+    return replace(collected, warnings=(*notes, *collected.warnings))
 
 
 def collect(

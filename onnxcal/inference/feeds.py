@@ -81,15 +81,19 @@ class Feeder:
         position = 0
         size, fixed = self.fixed_size or self.batch_size, self.fixed_size is not None
         for batch, run_size in blocks(self.source, size, block_bytes, fixed=fixed):
-            arrays = {spec.name: self._array(spec, array, position) for spec, array in self._match(batch)}
-            padded = batch.size
-            if self.fixed_size is not None and batch.size < self.fixed_size:
-                padded = run_size = self.fixed_size
-                arrays = {name: _pad(array, padded) for name, array in arrays.items()}
-            yield Feed(arrays, batch.labels, batch.size, padded, run_size)
+            yield self.feed(batch, run_size, position)
             position += batch.size
         if position == 0:
             raise DataError(f"{self.source.name} holds no samples", hint="pass at least one labelled sample")
+
+    def feed(self, batch: Batch, run_size: int, position: int) -> Feed:
+        """Some samples, of which the first has the number `position`, as the model wants them; errors as of `feeds`."""
+        arrays = {spec.name: self._array(spec, array, run_size, position) for spec, array in self._match(batch)}
+        padded = batch.size
+        if self.fixed_size is not None and batch.size < self.fixed_size:
+            padded = run_size = self.fixed_size
+            arrays = {name: _pad(array, padded) for name, array in arrays.items()}
+        return Feed(arrays, batch.labels, batch.size, padded, run_size)
 
     def _match(self, batch: Batch) -> list[tuple[InputSpec, NDArray[Any]]]:
         given = batch.inputs
@@ -134,10 +138,10 @@ class Feeder:
             hint=f"name the inputs '{name}' and the labels 'labels'",
         )
 
-    def _array(self, spec: InputSpec, array: NDArray[Any], position: int) -> NDArray[Any]:
+    def _array(self, spec: InputSpec, array: NDArray[Any], run_size: int, position: int) -> NDArray[Any]:
         what = f"{self.source.name}: input '{spec.name}'"
         if spec.shape is not None:
-            _check_shape(what, array.shape, spec.shape, self.fixed_size)
+            _check_shape(what, (run_size, *array.shape[1:]), spec.shape, self.fixed_size)
         cast = self._cast(what, spec.dtype, array)
         if cast.dtype.kind == "f" and not np.isfinite(cast).all():
             bad = ~np.isfinite(cast.reshape(len(cast), -1)).all(axis=1)

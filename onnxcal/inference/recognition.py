@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,8 @@ from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Head
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.inference.expected import expected_output, output_array, shape_tensors
 from onnxcal.inference.feeds import Feed
+from onnxcal.inference.options import RunOptions
 from onnxcal.inference.session import Session, open_session
-
-if TYPE_CHECKING:
-    from onnxcal.inference.collect import RunOptions
 
 RECOGNITION_TOLERANCE = 0.02
 """Largest difference of a probability. Half precision and 8-bit activations come near it; misread heads are far off."""

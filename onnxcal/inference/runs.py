@@ -23,6 +23,8 @@ _SLOT_BYTES = 1 << 16
 """Inputs and outputs of a run beyond which copying them to and fro costs more than binding saves."""
 _SLOT_SECONDS = 2e-3
 """A run that takes longer does not feel what binding saves."""
+_SLOTS_BYTES = 1 << 20
+"""Memory that is bound, about: it should stay in a core's cache between being written and read."""
 _ALIGNMENT = 64
 
 
@@ -120,7 +122,9 @@ class _Slots:
     """Memory for some runs of one form, bound to the session."""
 
     def __init__(self, session: Session, feed: Feed, tensors: Mapping[str, NDArray[Any]]) -> None:
-        size, self.count = feed.run_size, min(_SLOTS, feed.runs)
+        size = feed.run_size
+        run_bytes = sum(array[:size].nbytes for array in feed.arrays.values()) + sum(a.nbytes for a in tensors.values())
+        self.count = max(1, min(_SLOTS, feed.runs, _SLOTS_BYTES // run_bytes))
         self._inputs = {n: _aligned((self.count, size, *a.shape[1:]), a.dtype) for n, a in feed.arrays.items()}
         self._outputs = {n: _aligned((self.count, *a.shape), a.dtype) for n, a in tensors.items()}
         self._runs: list[Callable[[], None]] = [
@@ -191,4 +195,5 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     inner: tuple[int, ...] = np.empty(shape[1:], dtype).strides
     step = -(-int(np.prod(shape[1:])) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
     raw = np.zeros(shape[0] * step + _ALIGNMENT, np.uint8)
-    return np.ndarray(shape, dtype, raw, -raw.ctypes.data % _ALIGNMENT, (step, *inner))
+    slots: NDArray[Any] = np.ndarray(shape, dtype, raw, -raw.ctypes.data % _ALIGNMENT, (step, *inner))
+    return slots

@@ -73,9 +73,7 @@ class Session:
         """Whether onnxruntime reads and writes this process's own memory."""
         return bool(self._session.get_providers()[0] == "CPUExecutionProvider")
 
-    def bound(
-        self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
-    ) -> Callable[[], None]:
+    def bound(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
         """A run that reads `inputs` and writes to `outputs` in place, each C-contiguous and of numbers.
 
         It costs half of what `run` costs beside the model. It raises onnxruntime's own exceptions, also where an output
