@@ -57,8 +57,11 @@ class Column:
 
 
 def joined(pieces: list[NDArray[Any]]) -> NDArray[Any]:
-    """Pieces of one kind as one array: the piece itself, where it is the only one."""
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    """Pieces of one kind as one array: the piece itself, where it is the only one and not mostly empty."""
+    if len(pieces) > 1:
+        return np.concatenate(pieces)
+    (piece,) = pieces
+    return piece if piece.base is None or 2 * piece.nbytes > piece.base.nbytes else piece.copy()
 
 
 class Spool:
