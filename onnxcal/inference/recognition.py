@@ -19,6 +19,8 @@ from onnxcal.inference.session import Session, open_session
 RECOGNITION_TOLERANCE = 0.02
 """Largest difference of a probability. Half precision and 8-bit activations come near it; misread heads are far off."""
 _FEW_CLASSES = 32
+_CHUNK_ELEMENTS = 1 << 14
+"""Small enough for memory that the allocator has at hand: new pages cost more than the arithmetic."""
 _SAMPLES = 1024
 """How many samples are looked at, where that takes a second run."""
 
@@ -133,21 +135,32 @@ def _rough_error(logits: NDArray[Any], head: Head, output: NDArray[Any]) -> floa
         return None
     if logits.dtype != np.float32 or output.dtype != np.float32 or logits.size == 0:
         return None
+    softmax = head.activation == "softmax"
+    if softmax and (logits.ndim != 2 or head.axis != 1):
+        return None
+    step = max(1, _CHUNK_ELEMENTS * len(logits) // logits.size)
+    starts = range(0, len(logits), step)
     with np.errstate(over="ignore", invalid="ignore"):
-        if head.activation == "sigmoid":
-            error = 1 / (1 + np.exp(-logits))
-            error -= output
-        elif logits.ndim == 2 and head.axis == 1:
-            axis = 1
-            if logits.shape[1] < _FEW_CLASSES:  # sums along short rows are slow: columns are added to each other
-                logits, output, axis = logits.T.copy(), output.T.copy(), 0
-            error = logits - logits.max(axis=axis, keepdims=True)
-            np.exp(error, out=error)
-            error /= error.sum(axis=axis, keepdims=True)
-            error -= output
-        else:
-            return None
-    return float(max(error.max(), -error.min()))
+        rough = _rough_softmax_error if softmax else _rough_sigmoid_error
+        errors = [rough(logits[start : start + step], output[start : start + step]) for start in starts]
+        return float(np.max(errors))  # NaN if one is
+
+
+def _rough_softmax_error(logits: NDArray[Any], output: NDArray[Any]) -> float:
+    axis = 1
+    if logits.shape[1] < _FEW_CLASSES:  # sums along short rows are slow: columns are added to each other
+        logits, output, axis = logits.T.copy(), output.T.copy(), 0
+    error = logits - logits.max(axis=axis, keepdims=True)
+    np.exp(error, out=error)
+    error /= error.sum(axis=axis, keepdims=True)
+    error -= output
+    return float(np.abs(error, out=error).max())
+
+
+def _rough_sigmoid_error(logits: NDArray[Any], output: NDArray[Any]) -> float:
+    error = 1 / (1 + np.exp(-logits))
+    error -= output
+    return float(np.abs(error, out=error).max())
 
 
 def _margins_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:

@@ -30,7 +30,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Portion:
-    """Some runs, and what came out."""
+    """Some runs, and what came out: valid until the next portion is asked for, which may use its memory again."""
 
     feed: Feed
     """What was fed."""
@@ -127,6 +127,7 @@ class _Slots:
         self.count = max(1, min(_SLOTS, feed.runs, _SLOTS_BYTES // run_bytes))
         self._inputs = {n: _aligned((self.count, size, *a.shape[1:]), a.dtype) for n, a in feed.arrays.items()}
         self._outputs = {n: _aligned((self.count, *a.shape), a.dtype) for n, a in tensors.items()}
+        self._results: dict[str, NDArray[Any]] = {}
         self._runs: list[Callable[[], None]] = [
             session.bound(
                 {name: array[slot] for name, array in self._inputs.items()},
@@ -136,8 +137,10 @@ class _Slots:
         ]
 
     def room(self, runs: int) -> dict[str, NDArray[Any]]:
-        """Arrays for the outputs of so many runs, one entry of the first axis each."""
-        return {name: np.empty((runs, *slots.shape[1:]), slots.dtype) for name, slots in self._outputs.items()}
+        """Arrays for the outputs of so many runs, one entry of the first axis each; the same memory every time."""
+        if any(runs > len(self._results.get(name, ())) for name in self._outputs):
+            self._results = {n: np.empty((runs, *slots.shape[1:]), slots.dtype) for n, slots in self._outputs.items()}
+        return {name: array[:runs] for name, array in self._results.items()}
 
     def run(self, feed: Feed, first: int, count: int, results: Mapping[str, NDArray[Any]], start: int) -> None:
         """Runs `first` to `first + count` of a feed; what comes out goes to `results` from entry `start` on."""
