@@ -35,7 +35,7 @@ PROGRESS_SECONDS = 0.02
 """Calls of `Progress` are at least so far apart."""
 
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
-"""Called after each batch: what is being done, the samples done so far, and how many there are, where that is known."""
+"""Called now and then, and in the end: what is being done, the samples done so far, and how many there are, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,12 @@ def collect(
     runner = Runner(session, taps)
     gathered = Gathered(head, logits, recognition, labels_of or head.output, ignore_index, source.n_samples)
     report = _rarely(progress, source.n_samples)
-    for feed in prefetched(_digested(feeder.feeds(BLOCK_BYTES), digests, gathered.labels_of)):
+    feeds: Iterator[Feed]
+    if options.threads is None and session.on_cpu:  # no core is idle: to hash beside a run would slow the run down
+        feeds = _digested(prefetched(feeder.feeds(BLOCK_BYTES)), digests, gathered.labels_of)
+    else:
+        feeds = prefetched(_digested(feeder.feeds(BLOCK_BYTES), digests, gathered.labels_of))
+    for feed in feeds:
         if feed.labels_of(gathered.labels_of) is None:
             raise DataError(
                 f"{source.name} has no labels" + (f" for '{head.output}'" if feed.labels is not None else ""),
@@ -174,7 +179,7 @@ def collect(
 
 
 def _digested(feeds: Iterable[Feed], digests: Digests, labels_of: str) -> Iterator[Feed]:
-    """The same feeds, taken into the digests on the way: in the thread that prepares them."""
+    """The same feeds, taken into the digests on the way."""
     for feed in feeds:
         labels = feed.labels_of(labels_of)
         if labels is not None:
