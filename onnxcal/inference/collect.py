@@ -35,7 +35,7 @@ PROGRESS_SECONDS = 0.02
 """Calls of `Progress` are at least so far apart."""
 
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
-"""Called now and then, and in the end: what is being done, the samples done so far, and how many there are, where that is known."""
+"""Called now and then, and in the end: what is being done, the samples so far, and how many there are, where known."""
 
 
 @dataclass(frozen=True)
