@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from onnxcal.calibrators import Calibration, fit_sample
 from onnxcal.calibrators.fit import measured
 from onnxcal.calibrators.holdout import halves
 from onnxcal.errors import FitError
 from onnxcal.inference.collect import CollectedLogits
-from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 
 
 def fit_and_measure(
     collected: CollectedLogits,
     evaluation: CollectedLogits | None,
+    fitting: dict[str, Any],
     *,
     holdout: bool,
+    resamples: int,
     seed: int,
-    resamples: int = DEFAULT_RESAMPLES,
 ) -> Calibration:
     """The calibration of all samples, measured on the evaluation set, on a held-out half, or on the same samples.
+
+    `fitting` is what `fit_sample` is to be told.
 
     Raises
     ------
@@ -28,8 +31,8 @@ def fit_and_measure(
         No positive, finite temperature is best for all samples.
     """
     sample = collected.labelled
-    final = replace(fit_sample(sample), output=collected.head.output, data_sha256=collected.data_sha256)
-    how = {"resamples": resamples, "seed": seed}
+    final = replace(fit_sample(sample, **fitting), output=collected.head.output, data_sha256=collected.data_sha256)
+    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
     if evaluation is not None:
         return measured(final, evaluation.labelled, split="eval", **how)
     if not holdout:
@@ -38,7 +41,7 @@ def fit_and_measure(
     try:
         if len(held_out) == 0:
             raise FitError("one sample cannot be halved")
-        half = fit_sample(sample.take(fitted_on))
+        half = fit_sample(sample.take(fitted_on), **fitting)
     except FitError as error:
         reason = f"measured on the samples it was fitted on, for half of them have no temperature: {error.message}"
         final = measured(final, sample, split="fit", **how)

@@ -17,7 +17,8 @@ from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.patch import Patch, check_structure, make_patch
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.write import Draft, check_target
-from onnxcal.inference.collect import Progress, RunOptions
+from onnxcal.inference.collect import Progress
+from onnxcal.inference.options import RunOptions
 from onnxcal.verification import Verification, verify_file
 
 Patches: TypeAlias = Sequence[tuple[HeadPatch, dict[str, Any]]]

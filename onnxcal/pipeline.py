@@ -9,7 +9,8 @@ from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
 from onnxcal.calibrators import Calibration
-from onnxcal.calibrators.fit import check_method, got_worse
+from onnxcal.calibrators.fit import check_method, check_regularisation, check_resamples
+from onnxcal.calibrators.remarks import got_worse
 from onnxcal.data import open_source
 from onnxcal.errors import GateError, UsageError
 from onnxcal.graph.detect import changed_besides, find_head
@@ -24,9 +25,11 @@ from onnxcal.graph.tails import Hints
 from onnxcal.graph.write import Draft
 from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
 from onnxcal.heldout import fit_and_measure
-from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions, collect
+from onnxcal.inference.collect import Progress, collect
+from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
+from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.output import choose_target, write, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
@@ -47,13 +50,17 @@ def calibrate(
     activation: Activation | None = None,
     method: str = "temperature",
     ignore_index: int | None = None,
+    exact: bool = False,
+    prior: float | None = None,
+    smoothing: float | None = None,
+    bootstrap: int = DEFAULT_RESAMPLES,
     output_name: str | None = None,
     keep_logits: bool = False,
     in_place: bool = False,
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     seed: int = 0,
@@ -72,12 +79,15 @@ def calibrate(
         temperature of its own. Labels of each are then a dict by output name, or `labels_<output>` in an `.npz`.
     task, axis, activation : what overrides the detection.
     ignore_index : samples with this label are dropped.
+    exact, prior, smoothing : how T is fitted, see `fit`.
+    bootstrap : resamples for the intervals of the metrics; 0 for none.
     output_name : new name of the output, default the old one.
     keep_logits : make the calibrated logits one more output.
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     max_ece : refuse to write if the ECE after calibration is larger.
-    batch_size, provider, threads : how onnxruntime runs the model.
+    batch_size : samples a run, or `"auto"` for as many as run fastest.
+    provider, threads : how onnxruntime runs the model.
     seed : of the holdout split.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
 
@@ -92,6 +102,8 @@ def calibrate(
     """
     check_task(task)
     check_method(method)
+    check_resamples(bootstrap)
+    check_regularisation(prior, smoothing)
     _check_numbers(seed=seed, max_ece=max_ece)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
@@ -101,23 +113,26 @@ def calibrate(
         [target.path if not in_place else None, _path(save_calibration)],
         [file.path, data, labels, eval_data, eval_labels],
     )
-    original, options = unpatched(file), RunOptions(batch_size, provider, threads)
+    original = unpatched(file)
     hints = Hints(task, axis, activation)
     found = heads_of(original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
+    options, chosen = run_options(original, source, batch_size, provider, threads)
     reading: dict[str, Any] = {
         "ignore_index": ignore_index, "forced": activation == "none", "progress": progress
     }  # fmt: skip
 
-    calibrated, new, warnings = [], list[NewPatch](), dict[str, None]()
+    fitting: dict[str, Any] = {"exact": exact, "prior": prior, "smoothing": smoothing or 0.0}
+
+    calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys(chosen)
     if activation == "none":
         warnings.update(dict.fromkeys(about_forced(original, found)))
     for one in found:
         collected = collect(original, one, source, options, **reading)
         apart = None if evaluation is None else collect(original, one, evaluation, options, **reading)
-        calibration = fit_and_measure(collected, apart, holdout=not no_holdout, seed=seed)
+        calibration = fit_and_measure(collected, apart, fitting, holdout=not no_holdout, resamples=bootstrap, seed=seed)
         metrics = calibration.metrics
         assert metrics is not None
         _check_gate(metrics, max_ece)
@@ -161,7 +176,7 @@ def patch(
     keep_logits: bool = False,
     in_place: bool = False,
     force: bool = False,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -191,11 +206,12 @@ def patch(
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
     check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
-    original, options = unpatched(file), RunOptions(batch_size, provider, threads)
+    original = unpatched(file)
     names = [unpatched_name(file, name) or known.output for name in names_of(head)]
     found = heads_of(original, names, Hints(task or known.task, axis, activation))
     check_alone(found, output_name=output_name)
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
+    options, chosen = run_options(original, source, batch_size, provider, threads)
     new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
     patches = all_patches(file, original, new)
     verification, notes = None, tuple[str, ...]()
@@ -218,6 +234,7 @@ def patch(
             *(line for one in found for line in about(one)),
             *(about_forced(original, found) if activation == "none" else ()),
             *_unusual(known.temperature),
+            *chosen,
             *notes,
         ),
         proto=written.proto,
@@ -234,7 +251,7 @@ def evaluate(
     axis: int | None = None,
     activation: Activation | None = None,
     ignore_index: int | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -246,11 +263,12 @@ def evaluate(
     check_task(task)
     file = open_model(model)
     found = find_head(file, head, Hints(task, axis, activation))
-    options = RunOptions(batch_size, provider, threads)
+    source = open_source(data, labels, inputs=input_names(file))
+    options, chosen = run_options(file, source, batch_size, provider, threads)
     collected = collect(
         file,
         found,
-        open_source(data, labels, inputs=input_names(file)),
+        source,
         options,
         ignore_index=ignore_index,
         forced=activation == "none",
@@ -258,7 +276,7 @@ def evaluate(
         progress=progress,
     )
     scores = score(collected.labelled)
-    return EvaluateResult(FileRecord.of(file), collected.head, scores, (*about(found), *collected.warnings))
+    return EvaluateResult(FileRecord.of(file), collected.head, scores, (*about(found), *chosen, *collected.warnings))
 
 
 def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:

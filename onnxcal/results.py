@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnxcal.calibrators import Calibration
-from onnxcal.calibrators.fit import got_worse
+from onnxcal.calibrators.remarks import got_worse
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
 from onnxcal.metrics import Metrics, Scores

@@ -29,6 +29,7 @@ def labelled(
     axis: int | None = None,
     ignore_index: int | None = None,
     weight: Any = None,
+    empty: bool = False,
 ) -> Sample:
     """Check a user's logits and labels and bring them to rows.
 
@@ -40,6 +41,7 @@ def labelled(
     axis : the class axis, default 1.
     ignore_index : samples with this label are dropped.
     weight : array_like (N,), ≥ 0, how much each sample counts, None for 1.
+    empty : whether there may be no samples.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def labelled(
         weights = None if weights is None else weights[keep]
     check_label_values(truth, task, rows.shape)
     check_logits(rows, truth, task)
-    if len(rows) == 0 or (weights is not None and not weights.any()):
+    if not empty and (len(rows) == 0 or (weights is not None and not weights.any())):
         raise DataError("there are no labelled samples", hint="pass at least one sample whose label is not ignored")
     made = Logits(rows, task)
     refuse_probabilities(made, "the array of logits", "pass their logarithm: np.log(p) are logits of the same softmax")

@@ -20,7 +20,7 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "logits", "rows", "metrics", "calibrators", "data", "graph", "inference",
+    "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph", "inference",
     "heldout", "verification", "results", "report", "output", "heads", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
@@ -201,7 +201,7 @@ def test_python_arguments_have_the_names_of_the_options(command: str) -> None:
     function, only_cli = COMMAND_OF[command]
     arguments = set(inspect.signature(function).parameters) - {"model", "patched", "logits", "progress"}
     if command == "fit":
-        arguments -= {"labels"}  # the command finds them in LOGITS.npz
+        arguments -= {"labels", "sample_weight"}  # the command finds them in LOGITS.npz
     assert set(options(command)) - PRINTING - only_cli == arguments
 
 
@@ -222,7 +222,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
     known = {
         "--data", "--labels", "--batch-size", "--provider", "--threads", "--ignore-index", "--head", "--task", "--axis",
         "--activation", "--method", "--seed", "--force", "--json", "-q", "--quiet", "-v", "--verbose", "-o", "--output",
-        "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
+        "--exact", "--prior", "--smoothing", "--bootstrap", "--no-spool", "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
         "--max-ece", "--temperature", "--calibration",
     }  # fmt: skip

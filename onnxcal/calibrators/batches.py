@@ -1,4 +1,4 @@
-"""Logits that come in batches: kept as one sample on disk, or seen once and only added up."""
+"""Logits that come in batches: kept as one sample, on disk where they are many, or seen once and only added up."""
 
 from __future__ import annotations
 
@@ -13,56 +13,73 @@ from onnxcal.logits import Labels, Logits, Sample, Task
 from onnxcal.rows import labelled
 from onnxcal.spool import Spool
 
+MEMORY = 1 << 26
+"""Bytes of logits that are kept in memory; what is more goes to a temporary file."""
 
-def kept(batches: Iterable[Any], *, task: Task | None, axis: int | None, ignore_index: int | None) -> Sample:
-    """All batches as one sample, in a temporary file once they are many.
+
+def kept(batches: Iterable[Any], **reading: Any) -> Sample:
+    """All batches as one sample.
 
     Parameters
     ----------
-    batches : pairs of logits and labels, or triples with sample weights: of any length, each as for `fit`.
-    task, axis, ignore_index : as for `fit`.
+    batches : pairs of logits and labels, or triples with sample weights: each as for `fit`, of any length.
+    reading : `task`, `axis` and `ignore_index`, as for `fit`.
 
     Raises
     ------
     DataError
-        A batch that is no such pair, or does not fit those before it.
+        There is no batch, one is no such pair, or does not fit those before it.
     """
-    values, labels, weights, groups = Spool(), Spool(), Spool(), Spool()
-    seen, made_of, grouped, weighted = 0, None, False, False
-    for part in _samples(batches, task, axis, ignore_index):
-        n = part.logits.n_samples
-        form = (part.logits.task, part.logits.values.shape[1:], part.labels.are_indices)
-        if made_of not in (None, form):
-            raise DataError(
-                f"batches differ: {_named(form)} after {_named(made_of)}", hint="pass logits and labels of one form"
-            )
-        made_of = form
+    values, labels, weights, groups = (Spool(most_bytes=MEMORY) for _ in range(4))
+    task: Task = "multiclass"
+    seen, weighted, grouped = 0, False, False
+    for part in _samples(batches, **reading):
+        n, task = part.logits.n_samples, part.logits.task
         values.append(part.logits.values)
         labels.append(part.labels.values)
-        grouped, weighted = grouped or part.group is not None, weighted or part.weight is not None
         weights.append(np.ones(n) if part.weight is None else part.weight)
         group = np.arange(n) if part.group is None else part.group
         groups.append(seen + group)
-        seen += int(group[-1]) + 1
-    if made_of is None:
-        raise DataError("there are no batches", hint="pass an iterable of (logits, labels) pairs that is not used up")
+        seen += int(group.max()) + 1
+        weighted, grouped = weighted or part.weight is not None, grouped or part.group is not None
     return Sample(
-        Logits(values.array(), made_of[0]),
+        Logits(values.array(), task),
         Labels(labels.array()),
         weights.array() if weighted else None,
         groups.array() if grouped else None,
     )
 
 
-def added(batches: Iterable[Any], *, task: Task | None, axis: int | None, ignore_index: int | None) -> NLLGrid:
-    """All batches as the state of a single pass; parameters and errors as for `kept`."""
-    state, task_seen = NLLGrid(), None
-    for part in _samples(batches, task, axis, ignore_index):
-        form = (part.logits.task, part.logits.values.shape[1:])
-        if task_seen not in (None, form):
-            raise DataError("batches differ in their classes", hint="pass logits of one model")
-        task_seen = form
+def added(batches: Iterable[Any], **reading: Any) -> NLLGrid:
+    """All batches as the state of a single pass that keeps none of them; parameters and errors as for `kept`."""
+    state = NLLGrid()
+    for part in _samples(batches, **reading):
         state = state + NLLGrid.of(part)
-    if task_seen is None:
-        raise DataError("there are no batches", hint="pass an iterable of (logits, labels) pairs that is not used up")
     return state
+
+
+def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
+    """Each batch, checked; those without a single labelled sample are left out."""
+    form = None
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise DataError(
+                f"batch {number} is no pair of logits and labels",
+                hint="yield (logits, labels), or (logits, labels, sample_weight); or pass both as arrays",
+            )
+        logits, labels, *weight = batch
+        part = labelled(logits, labels, weight=weight[0] if weight else None, empty=True, **reading)
+        if part.logits.n_samples == 0:
+            continue
+        found = (part.logits.task, part.logits.num_classes, part.labels.are_indices, part.logits.values.dtype)
+        if form not in (None, found):
+            raise DataError(
+                f"batch {number} differs from those before it in its classes, its kind of labels or its dtype",
+                hint="pass logits of one model, and labels of one kind",
+            )
+        form = found
+        yield part
+    if form is None:
+        raise DataError(
+            "there are no labelled samples", hint="pass an iterable of (logits, labels) batches that is not used up"
+        )

@@ -26,6 +26,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "stderr": (int, float),
     "robust_stderr": (int, float),
     "p_value": (int, float),
+    "precision": (int, float),
     "gradient": (int, float),
     "prior": (int, float),
     "smoothing": (int, float),
@@ -48,6 +49,8 @@ class Calibration:
     """Standard error of T, from the observed information; None if T was given."""
     robust_stderr: float | None = None
     """Standard error of T from the sandwich, where the positions of one image are one sample; None if T was given."""
+    precision: float | None = None
+    """How far T may be from the optimum, relative to T, by a single pass's own estimate; None of other fits."""
     gradient: float | None = None
     """d NLL / d log T at T, mean over samples, in nats; None unless an exact fit was asked for."""
     objective: str | None = None
@@ -156,6 +159,7 @@ class Calibration:
             "robust_stderr",
             "interval",
             "p_value",
+            "precision",
             "gradient",
             "objective",
             "prior",
@@ -216,6 +220,7 @@ class Calibration:
                 temperature=float(values["temperature"]),
                 stderr=values.get("stderr"),
                 robust_stderr=values.get("robust_stderr"),
+                precision=values.get("precision"),
                 gradient=values.get("gradient"),
                 tested=values.get("p_value"),
                 objective=values.get("objective"),

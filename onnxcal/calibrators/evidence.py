@@ -30,12 +30,11 @@ class FittedOn:
         """Of the likelihood-ratio test of T = 1: χ² with one degree of freedom.
 
         Where the robust standard error is the one to believe, the statistic is scaled by the ratio of the variances
-        (Kent 1982; exact for one parameter, asymptotically).
+        (Kent 1982).
         """
         margins = Margins.of(self.sample)
         before, after = (in_float64(margins, beta, 1).nll for beta in (1.0, 1 / temperature))
-        statistic = max(0.0, 2 * (before - after)) * (stderr / _believed(stderr, robust)) ** 2
-        return math.erfc(math.sqrt(statistic / 2))
+        return p_value(2 * (before - after), stderr, robust)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +56,12 @@ class Comparison:
     def metrics(self) -> Metrics:
         """Scores before and after."""
         return compare(self.sample, self.temperature, split=self.split, resamples=self.resamples, seed=self.seed)
+
+
+def p_value(likelihood_ratio: float, stderr: float, robust: float | None) -> float:
+    """P(χ²₁ > 2 (NLL(1) − NLL(T))), the statistic scaled as `FittedOn.p_value` says."""
+    statistic = max(0.0, likelihood_ratio) * (stderr / _believed(stderr, robust)) ** 2
+    return math.erfc(math.sqrt(statistic / 2))
 
 
 def interval(temperature: float, stderr: float, robust: float | None) -> tuple[float, float]:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
+from onnxcal.calibrators.batches import added, kept
 from onnxcal.calibrators.calibration import METHODS, Calibration
-from onnxcal.calibrators.evidence import Comparison, FittedOn
+from onnxcal.calibrators.evidence import Comparison, FittedOn, p_value
+from onnxcal.calibrators.grid import NLLGrid
+from onnxcal.calibrators.remarks import about_temperature, got_worse
 from onnxcal.calibrators.temperature import fit_temperature
 from onnxcal.errors import DataError, UsageError
 from onnxcal.logits import Sample, Task, check_task
-from onnxcal.metrics import Metrics
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.rows import labelled
-
-DOUBTFUL = 2.0
-"""Half widths of the interval of log T around T = 1 within which the likelihood ratio is worked out at once."""
-SIGNIFICANT = 0.05
-"""p-value above which T is not distinguished from 1."""
 
 
 def fit(
     logits: Any,
-    labels: Any,
+    labels: Any = None,
     *,
     method: str = "temperature",
     task: Task | None = None,
@@ -31,6 +27,9 @@ def fit(
     ignore_index: int | None = None,
     sample_weight: Any = None,
     exact: bool = False,
+    prior: float | None = None,
+    smoothing: float | None = None,
+    no_spool: bool = False,
     eval_data: tuple[Any, Any] | None = None,
     bootstrap: int = DEFAULT_RESAMPLES,
     seed: int = 0,
@@ -39,7 +38,9 @@ def fit(
 
     Parameters
     ----------
-    logits : array_like (N, K), (N, K, d1, …), or (N,) or (N, 1) for binary; float16, float32 or float64.
+    logits : array_like (N, K), (N, K, d1, …), or (N,) or (N, 1) for binary; float16, float32 or float64; memory-mapped
+        arrays may be larger than memory. Or, without `labels`, an iterable of (logits, labels) batches, or of (logits,
+        labels, sample_weight), which are kept in a temporary file where they are many.
     labels : array_like of class indices, one a sample; or one-hot, soft or 0/1 labels of the logits' shape.
     method : `temperature` (Guo et al. 2017, section 4.2).
     task : default binary for (N,) and (N, 1), else multiclass.
@@ -47,6 +48,11 @@ def fit(
     ignore_index : samples with this label are dropped.
     sample_weight : array_like (N,), ≥ 0, how much each sample counts.
     exact : find T to 10⁻¹² of itself instead of 10⁻⁷, and `.gradient` with it as a certificate.
+    prior : σ of a log-normal prior on T with median 1: log T ~ N(0, σ²). With σ = 1, as weak as to say that T is within
+        a factor of 7 (95 %), separable and useless logits have a temperature too. None for maximum likelihood.
+    smoothing : ε, share of each label that is spread over all classes, which does the same for separable logits; the
+        Laplace rule is 1 / (N + 1). None for the labels as they are.
+    no_spool : with batches: keep none of them, and fit in a single pass on a grid of temperatures (`NLLGrid`).
     eval_data : logits and labels to measure on; default the ones fitted on.
     bootstrap : resamples for the intervals of the metrics; 0 for none.
     seed : of the resamples.
@@ -66,37 +72,67 @@ def fit(
     check_method(method)
     check_task(task)
     check_resamples(bootstrap)
-    sample = labelled(logits, labels, task=task, axis=axis, ignore_index=ignore_index, weight=sample_weight)
-    calibration = fit_sample(sample, exact=exact)
+    check_regularisation(prior, smoothing)
+    _check_single_pass(no_spool, prior, smoothing, exact=exact, batches=labels is None)
+    reading: dict[str, Any] = {"task": task, "axis": axis, "ignore_index": ignore_index}
+    if no_spool:
+        calibration, sample = fit_grid(added(logits, **reading)), None
+    else:
+        batches = labels is None
+        sample = kept(logits, **reading) if batches else labelled(logits, labels, weight=sample_weight, **reading)
+        calibration = fit_sample(sample, exact=exact, prior=prior, smoothing=smoothing or 0.0)
+    how: dict[str, Any] = {"resamples": bootstrap, "seed": seed}
     if eval_data is None:
-        return measured(calibration, sample, split="fit", resamples=bootstrap, seed=seed)
-    apart = labelled(*eval_data, task=sample.logits.task, axis=axis, ignore_index=ignore_index)
-    if apart.logits.num_classes != sample.logits.num_classes:
+        return calibration if sample is None else measured(calibration, sample, split="fit", **how)
+    apart = labelled(*eval_data, task=calibration.task, axis=axis, ignore_index=ignore_index)
+    if sample is not None and apart.logits.num_classes != sample.logits.num_classes:
         raise DataError(
             f"eval_data has {apart.logits.num_classes} classes, the logits fitted on {sample.logits.num_classes}",
             hint="pass logits of the same model",
         )
-    calibration = measured(calibration, apart, split="eval", resamples=bootstrap, seed=seed)
+    calibration = measured(calibration, apart, split="eval", **how)
     assert calibration.metrics is not None
     return replace(calibration, warnings=(*calibration.warnings, *got_worse(calibration.metrics)))
 
 
-def fit_sample(sample: Sample, *, exact: bool = False) -> Calibration:
+def fit_sample(
+    sample: Sample, *, exact: bool = False, prior: float | None = None, smoothing: float = 0.0
+) -> Calibration:
     """`fit` on arrays that were checked, without scores."""
-    found = fit_temperature(sample, exact=exact)
+    found = fit_temperature(sample, exact=exact, prior=prior, smoothing=smoothing)
     calibration = Calibration(
         temperature=found.value,
         stderr=found.stderr,
         robust_stderr=found.robust_stderr,
         gradient=found.gradient,
-        objective="nll",
+        objective="nll" if prior is None else "nll+prior",
+        prior=prior,
+        smoothing=smoothing or None,
         n_samples=sample.logits.n_samples,
         converged=True,
         task=sample.logits.task,
         fitted_on=FittedOn(sample),
     )
-    warnings = _noteworthy(calibration)
+    warnings = about_temperature(calibration, sample)
     return replace(calibration, warnings=warnings) if warnings else calibration
+
+
+def fit_grid(state: NLLGrid) -> Calibration:
+    """`fit` from the state of a single pass; there is nothing to measure it on."""
+    found, precision = state.temperature()
+    assert found.stderr is not None
+    calibration = Calibration(
+        temperature=found.value,
+        stderr=found.stderr,
+        robust_stderr=found.robust_stderr,
+        precision=precision,
+        objective="nll",
+        n_samples=state.n_samples,
+        converged=True,
+        task=state.task,
+        tested=p_value(state.likelihood_ratio(found.value), found.stderr, found.robust_stderr),
+    )
+    return replace(calibration, warnings=about_temperature(calibration))
 
 
 def measured(
@@ -116,25 +152,6 @@ def measured(
     return replace(calibration, comparison=compared)
 
 
-def got_worse(metrics: Metrics) -> tuple[str, ...]:
-    """One sentence for each of NLL and ECE that calibration made worse on samples that were not fitted on."""
-    where = {"holdout": "the held-out half", "eval": "the evaluation set", "fit": "the samples it was fitted on"}
-    n = f"{metrics.n_samples:,} samples"
-    sentences = []
-    for name, key in (("NLL", "nll"), ("ECE", "ece")):
-        before, after = getattr(metrics.before, key), getattr(metrics.after, key)
-        if after > before:
-            rest = ""
-            if key == "ece" and metrics.after.nll < metrics.before.nll:
-                rest = "; NLL, which the fit minimises, went down"
-            if metrics.intervals is not None and getattr(metrics.intervals.difference, key)[0] <= 0:
-                rest += "; the difference is within what other samples would give"
-            sentences.append(
-                f"calibration made {name} worse on {where[metrics.split]} ({n}): {before:.4g} → {after:.4g}{rest}"
-            )
-    return tuple(sentences)
-
-
 def check_method(method: str) -> None:
     """Raise UsageError unless `method` is known."""
     if method not in METHODS:
@@ -147,13 +164,23 @@ def check_resamples(resamples: int) -> None:
         raise UsageError(f"bootstrap {resamples} is not between 0 and 100,000", hint="1000 is usual, 0 is none")
 
 
-def _noteworthy(calibration: Calibration) -> tuple[str, ...]:
-    t, interval = calibration.temperature, calibration.interval
-    assert interval is not None
-    low, high = interval
-    if abs(math.log(t)) > DOUBTFUL * math.log(high / t) or (p := calibration.p_value) is None or p <= SIGNIFICANT:
-        return ()
-    return (
-        f"T = {t:.4g} ± {(high - low) / 2:.2g} (95 %): not distinguishable from 1 (likelihood-ratio test, "
-        f"p = {p:.2g}); calibrating changes nothing you can measure",
-    )
+def check_regularisation(prior: float | None, smoothing: float | None) -> None:
+    """Raise UsageError unless both are in their range."""
+    if prior is not None and not 0.01 <= prior <= 100:
+        raise UsageError(
+            f"prior {prior} is not between 0.01 and 100", hint="it is the standard deviation of log T; 1 is weak"
+        )
+    if smoothing is not None and not 0 <= smoothing < 1:
+        raise UsageError(f"smoothing {smoothing} is not at least 0 and below 1", hint="the Laplace rule is 1 / (N + 1)")
+
+
+def _check_single_pass(
+    no_spool: bool, prior: float | None, smoothing: float | None, *, exact: bool, batches: bool
+) -> None:
+    if no_spool and not batches:
+        raise UsageError("no_spool is for batches, but arrays were passed", hint="leave it out: arrays are not copied")
+    if no_spool and (exact or prior is not None or smoothing):
+        raise UsageError(
+            "a single pass (no_spool) cannot be exact, and knows no prior and no smoothing",
+            hint="let the logits be kept: leave no_spool out",
+        )

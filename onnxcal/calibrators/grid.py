@@ -18,7 +18,7 @@ from onnxcal.calibrators.hermite import Hermite
 from onnxcal.calibrators.margins import Margins, Rows
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import UsageError
-from onnxcal.logits import Sample
+from onnxcal.logits import Sample, Task
 
 NODES_PER_OCTAVE = 4
 FIRST_OCTAVE, LAST_OCTAVE = -14, 10
@@ -30,8 +30,8 @@ SMALLEST = 1e-140
 """e^{βz} is taken for 0 below, less than half a unit in the last place of a sum with 1."""
 AROUND = 3
 """Nodes on each side of the optimum that the interpolant goes through."""
-_LOG_BETA = np.log(2.0) / NODES_PER_OCTAVE * np.arange(
-    FIRST_OCTAVE * NODES_PER_OCTAVE, LAST_OCTAVE * NODES_PER_OCTAVE + 1
+_LOG_BETA = (
+    np.log(2.0) / NODES_PER_OCTAVE * np.arange(FIRST_OCTAVE * NODES_PER_OCTAVE, LAST_OCTAVE * NODES_PER_OCTAVE + 1)
 )
 _COLUMNS = 5  # slope in β and its first two derivatives, NLL, squared slopes
 
@@ -46,6 +46,8 @@ class NLLGrid:
     """The slope at both ends of the temperatures."""
     n_samples: int = 0
     """Rows of logits."""
+    task: Task | None = None
+    """What a row means; None of no samples."""
 
     @classmethod
     def of(cls, sample: Sample) -> NLLGrid:
@@ -54,7 +56,7 @@ class NLLGrid:
         sums = np.zeros((len(_LOG_BETA), _COLUMNS))
         for start, stop in margins.bounds():
             sums += _piece(margins, start, stop)
-        return cls(sums, ends_of(margins), len(margins))
+        return cls(sums, ends_of(margins), len(margins), sample.logits.task)
 
     def __add__(self, other: NLLGrid) -> NLLGrid:
         a, b = self.ends, other.ends
@@ -65,7 +67,8 @@ class NLLGrid:
             a.curvature + b.curvature,
             max(a.spread, b.spread),
         )
-        return NLLGrid(self.sums + other.sums, ends, self.n_samples + other.n_samples)
+        n_samples, task = self.n_samples + other.n_samples, self.task or other.task
+        return NLLGrid(self.sums + other.sums, ends, n_samples, task)
 
     def temperature(self) -> tuple[Temperature, float]:
         """The maximum-likelihood T, and how far it may be off, relative to T: what two nodes less would change.
@@ -108,7 +111,7 @@ class NLLGrid:
         # With respect to log β the slope is βm, its derivatives β(m + m′) and β(m + 2m′ + m″).
         there = nll + beta * step * (slope + step / 2 * (slope + first + step / 3 * (slope + 2 * first + second)))
         at_one = float(self.sums[-FIRST_OCTAVE * NODES_PER_OCTAVE, 3])
-        return max(0.0, 2 * (at_one - there))
+        return max(0.0, 2 * (at_one - float(there)))
 
     def _slope_around(self, after: int, nodes: int) -> Hermite:
         some = slice(after - nodes, after + nodes)

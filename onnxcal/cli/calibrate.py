@@ -19,12 +19,12 @@ from onnxcal.cli import options
 @options.ignore_index_option()
 @options.head_options(several=True)
 @options.method_option()
+@options.fit_options()
 @options.patch_options()
 @click.option(
     "--save-calibration", metavar="CAL.json", type=click.Path(path_type=Path), help="Keep the calibration too."
 )
 @click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the holdout split.")
 @options.shown_options()
 def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     """Fit a temperature on MODEL's own logits, patch it in, and verify the result.

@@ -15,6 +15,16 @@ ACTIVATIONS = ("none", "softmax", "log_softmax", "sigmoid")
 METHODS = ("temperature",)
 
 
+class _BatchSize(click.IntRange):
+    """A number, or `auto`."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`auto` as it is, everything else as a number."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def model_argument(name: str = "model", metavar: str = "MODEL") -> Callable[[Function], Function]:
     """An .onnx file."""
     return click.argument(name, metavar=metavar, type=click.Path(path_type=Path))
@@ -28,7 +38,10 @@ def data_options(*, required: bool = True) -> Callable[[Function], Function]:
             help="x.npz, x.npy with --labels, package.module:callable or file.py:callable.",
         ),
         click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels as .npy or .npz."),
-        click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples a run."),
+        click.option(
+            "--batch-size", metavar="N", type=_BatchSize(1), default=64, show_default=True,
+            help="Samples a run; auto tries which number is fastest.",
+        ),
         click.option("--provider", metavar="NAME", help="onnxruntime execution provider; default CPU."),
         click.option("--threads", type=click.IntRange(1), help="Threads of one run; default all cores."),
     )  # fmt: skip
@@ -70,6 +83,28 @@ def patch_options() -> Callable[[Function], Function]:
         click.option("--output-name", metavar="NAME", help="Rename the output; default: it keeps its name."),
         click.option("--keep-logits", is_flag=True, help="Add the calibrated logits as one more output."),
         force_option(),
+    )  # fmt: skip
+
+
+def fit_options() -> Callable[[Function], Function]:
+    """How a temperature is fitted, and how sure its effect is."""
+    return _all(
+        click.option("--exact", is_flag=True, help="Find T to 1e-12 of itself, and give the gradient there."),
+        click.option(
+            "--prior", type=click.FloatRange(0.01, 100), metavar="SIGMA",
+            help="Log-normal prior on T: the standard deviation of log T around 0; 1 is weak. Default none.",
+        ),
+        click.option(
+            "--smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="EPS",
+            help="Spread this share of each label over all classes (Laplace: 1/(N+1)). Default none.",
+        ),
+        click.option(
+            "--bootstrap", type=click.IntRange(0, 100_000), default=1000, show_default=True, metavar="N",
+            help="Resamples for the intervals of the scores; 0 for none.",
+        ),
+        click.option(
+            "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the holdout split and resamples."
+        ),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Batch:
     @property
     def arrays(self) -> tuple[AnyArray, ...]:
         """The input arrays without their names."""
-        return tuple(self.inputs.values()) if isinstance(self.inputs, Mapping) else self.inputs
+        return self.inputs if isinstance(self.inputs, tuple) else tuple(self.inputs.values())
 
     @property
     def size(self) -> int:
@@ -74,6 +74,8 @@ def make_batch(inputs: Any, labels: Any, where: str) -> Batch:
         No inputs, arrays without a sample axis, or arrays of different lengths. Messages begin with `where`.
     """
     arrays: Inputs
+    if _is_checked(inputs) and _is_checked(labels) and len(inputs) == len(labels):
+        return Batch((inputs,), labels)  # the usual pair, at the cost of a tiny model's run
     if isinstance(inputs, Mapping):
         arrays = {str(name): _input_array(value, f"{where}: input '{name}'") for name, value in inputs.items()}
     elif isinstance(inputs, (tuple, list)) and all(_is_array(value) for value in inputs):
@@ -116,6 +118,11 @@ def label_array(values: Any, what: str) -> AnyArray:
         if texts.dtype.kind in "US" or (texts.dtype.kind == "O" and all(isinstance(t, str) for t in texts.reshape(-1))):
             return texts
     return as_array(values, what)
+
+
+def _is_checked(value: Any) -> bool:
+    """Whether there is nothing to convert and nothing to find fault with."""
+    return type(value) is np.ndarray and value.dtype.kind in "biuf" and value.ndim > 0
 
 
 def _is_array(value: Any) -> bool:

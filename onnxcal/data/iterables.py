@@ -6,6 +6,7 @@ import pickle
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from onnxcal.data.batch import Batch, make_batch
@@ -25,10 +26,13 @@ class IterableSource:
         iterator = self._call(lambda: iter(self._make_batches()))
         end = object()
         for number in range(1 << 62):
-            item = self._call(lambda: next(iterator, end))
+            item = self._call(partial(next, iterator, end))
             if item is end:
                 return
             batch = _batch_of(item, f"batch {number} of {self.name}")
+            if 0 < batch.size <= size:
+                yield batch
+                continue
             for start in range(0, batch.size, size):
                 yield batch.slice(start, start + size)
 

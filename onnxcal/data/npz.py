@@ -38,6 +38,8 @@ class StoredLogits:
     """(N, K), (N, K, d1, …), or (N,) for binary."""
     labels: AnyArray
     """One a row, or of the logits' shape."""
+    sample_weight: AnyArray | None
+    """(N,), how much each sample counts."""
     task: str | None
     """What a row means."""
     output: str | None
@@ -62,7 +64,7 @@ def read_logits(path: Path) -> StoredLogits:
             hint="write it with onnxcal logits, or with np.savez(path, logits=z, labels=y)",
         )
     texts = {key: str(arrays[key]) if key in arrays else None for key in ("task", "output", "data_sha256")}
-    return StoredLogits(arrays["logits"], arrays["labels"], **texts)
+    return StoredLogits(arrays["logits"], arrays["labels"], arrays.get("sample_weight"), **texts)
 
 
 def read_npz(path: Path) -> dict[str, AnyArray]:

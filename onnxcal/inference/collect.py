@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from time import monotonic
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.data import Source, open_source
-from onnxcal.errors import DataError, UsageError
+from onnxcal.errors import DataError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.inspect import input_names
@@ -18,51 +19,23 @@ from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.tails import Hints
-from onnxcal.inference.expected import logits_of
-from onnxcal.inference.feeds import Feeder
+from onnxcal.inference.blocks import BLOCK_BYTES
+from onnxcal.inference.digests import Digests
+from onnxcal.inference.feeds import Feed, Feeder
+from onnxcal.inference.gathered import Gathered
+from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.recognition import Recognition
-from onnxcal.inference.samples import (
-    class_indices,
-    find_batch_axis,
-    named_classes,
-    numbered_classes,
-    rows_of,
-    samples_first,
-    shown_classes,
-    whole_samples,
-)
+from onnxcal.inference.runs import Runner
 from onnxcal.inference.session import open_session
-from onnxcal.inference.spool import Digests, Spool
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, check_task
-from onnxcal.rows import (
-    check_label_values,
-    check_logits,
-    kept_rows,
-    probabilities_kind,
-)
+from onnxcal.rows import probabilities_kind
 
-DEFAULT_BATCH_SIZE = 64
+PROGRESS_SECONDS = 0.02
+"""Calls of `Progress` are at least so far apart."""
 
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
-"""Called after each batch: what is being done, the samples done so far, and how many there are, where that is known."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run a model; the same for every pass over the data."""
-
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Samples a run, unless the model fixes it."""
-    provider: str | None = None
-    """onnxruntime execution provider, default CPU."""
-    threads: int | None = None
-    """Intra-op threads, default all cores."""
-
-    def __post_init__(self) -> None:
-        for name, value, limit in (("batch_size", self.batch_size, 1 << 31), ("threads", self.threads, 1024)):
-            if value is not None and not 1 <= value <= limit:
-                raise UsageError(f"{name} {value} is not between 1 and {limit:,}", hint="leave it out for the default")
+"""Called now and then, and in the end: what is being done, the samples so far, and how many there are, where known."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +76,7 @@ def collect_logits(
     axis: int | None = None,
     activation: Activation | None = None,
     ignore_index: int | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -119,7 +92,8 @@ def collect_logits(
     head : name of the output, needed where several can be a classifier.
     task, axis, activation : override what is detected.
     ignore_index : samples with this label are dropped.
-    batch_size, provider, threads : how onnxruntime runs it.
+    batch_size : samples a run, or `"auto"` for as many as run fastest; batches of the data's own are never joined.
+    provider, threads : how onnxruntime runs it.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
 
     Raises
@@ -133,16 +107,11 @@ def collect_logits(
     file = open_model(model)
     original = unpatched(file)
     found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
-    options = RunOptions(batch_size, provider, threads)
-    return collect(
-        original,
-        found,
-        open_source(data, labels, inputs=input_names(original)),
-        options,
-        ignore_index=ignore_index,
-        forced=activation == "none",
-        progress=progress,
-    )
+    source = open_source(data, labels, inputs=input_names(original))
+    options, notes = run_options(original, source, batch_size, provider, threads)
+    forced = activation == "none"
+    collected = collect(original, found, source, options, ignore_index=ignore_index, forced=forced, progress=progress)
+    return replace(collected, warnings=(*notes, *collected.warnings))
 
 
 def collect(
@@ -165,52 +134,30 @@ def collect(
     taps = list(dict.fromkeys([logits, *(recognition.taps if form is model else [])]))
     session = open_session(form, tap=taps, provider=options.provider, threads=options.threads)
     feeder = Feeder(session.inputs, source, options.batch_size)
-    spool, truths, samples = Spool(), [], []
     digests = Digests()
-    numbers, order = numbered_classes(head), shown_classes(head)
-    done, num_classes, dense, batch_axis = 0, head.num_classes, False, 0
-    for feed in prefetched(feeder.feeds()):
-        labels = feed.labels_of(labels_of or head.output)
-        if labels is None:
+    runner = Runner(session, taps)
+    gathered = Gathered(head, logits, recognition, labels_of or head.output, ignore_index, source.n_samples)
+    report = _rarely(progress, source.n_samples)
+    feeds: Iterator[Feed]
+    if options.threads is None and session.on_cpu:  # no core is idle: to hash beside a run would slow the run down
+        feeds = _digested(prefetched(feeder.feeds(BLOCK_BYTES)), digests, gathered.labels_of)
+    else:
+        feeds = prefetched(_digested(feeder.feeds(BLOCK_BYTES), digests, gathered.labels_of))
+    for feed in feeds:
+        if feed.labels_of(gathered.labels_of) is None:
             raise DataError(
                 f"{source.name} has no labels" + (f" for '{head.output}'" if feed.labels is not None else ""),
                 hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
             )
-        digests.update(feed, labels)
-        tensors = dict(zip(taps, session.run(feed.arrays, taps), strict=True))
-        tensor = logits_of(tensors[logits], head)
-        if done == 0:
-            batch_axis = find_batch_axis(session, logits, tensor, feed, head)
-        rows, truth = rows_of(
-            *samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis),
-            named_classes(labels, head),
-        )
-        sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
-        dense = dense or len(rows) != feed.size
-        if ignore_index is not None:
-            keep = kept_rows(truth, ignore_index)
-            rows, truth, sample = rows[keep], truth[keep], sample[keep]
-        if numbers is None:
-            check_label_values(truth, head.task, rows.shape)
-        check_logits(rows, truth if numbers is None else np.zeros(len(truth), np.int64), head.task)
-        recognition.check(tensor, tensors, feed)
-        recognition.count(rows)
-        if num_classes is None:
-            num_classes = rows.shape[1] if rows.ndim == 2 else 2
-        spool.append(rows)
-        truths.append(truth)
-        samples.append(sample)
-        done += feed.size
-        if progress is not None:
-            progress("collecting logits", done, source.n_samples)
-    if sum(map(len, truths)) == 0:
+        for portion in runner.portions(feed):
+            if gathered.done == 0:
+                gathered.find_batch_axis(session, portion)
+            gathered.add(portion)
+            report(gathered.done, last=False)
+    report(gathered.done, last=True)
+    if gathered.empty:
         raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
-    values = spool.array()
-    truth, read_as = class_indices(_joined(truths, num_classes or 2), head)
-    if numbers is not None:
-        check_label_values(truth, head.task, values.shape)
-    if order is not None:
-        truth = _reordered(truth, order)
+    values, truth, read_as = gathered.values(), *gathered.labels()
     warnings = [*feeder.notes, *read_as]
     kind = probabilities_kind(Logits(values, head.task)) if head.activation == "none" or not head.is_logits else None
     if kind is not None and head.activation == "none":
@@ -224,22 +171,35 @@ def collect(
     return CollectedLogits(
         values=values,
         labels=truth,
-        head=replace(head, num_classes=num_classes),
-        sample=np.concatenate(samples) if dense or ignore_index is not None else None,
+        head=replace(head, num_classes=gathered.num_classes),
+        sample=gathered.sample(),
         data_sha256=digests.hexdigest(),
         warnings=(*warnings, *recognition.notes),
     )
 
 
-def _joined(truths: list[LabelArray], num_classes: int) -> LabelArray:
-    """Labels of all batches; class indices become one-hot where other batches were soft."""
-    if len({truth.ndim for truth in truths}) > 1:
-        truths = [np.eye(num_classes)[truth.astype(np.int64)] if truth.ndim == 1 else truth for truth in truths]
-    return np.concatenate(truths)  # type: ignore[return-value]  # all of one dtype by now
+def _digested(feeds: Iterable[Feed], digests: Digests, labels_of: str) -> Iterator[Feed]:
+    """The same feeds, taken into the digests on the way."""
+    for feed in feeds:
+        labels = feed.labels_of(labels_of)
+        if labels is not None:
+            digests.update(feed, labels)
+        yield feed
 
 
-def _reordered(labels: LabelArray, order: tuple[int, ...]) -> LabelArray:
-    """Labels of an output's classes as those of the logits, where the output shows them in another order."""
-    if labels.dtype == np.int64:
-        return np.asarray(order, np.int64)[labels]
-    return 1 - labels if labels.ndim == 1 else labels[:, np.argsort(order)]
+class _Report(Protocol):
+    def __call__(self, done: int, *, last: bool) -> None: ...
+
+
+def _rarely(progress: Progress | None, total: int | None) -> _Report:
+    """Call `progress` not more often than can be seen, and in the end, and never twice for the same."""
+    told, at = 0, -PROGRESS_SECONDS
+
+    def report(done: int, *, last: bool) -> None:
+        nonlocal told, at
+        now = monotonic()
+        if progress is not None and done > told and (last or now - at >= PROGRESS_SECONDS):
+            told, at = done, now
+            progress("collecting logits", done, total)
+
+    return report

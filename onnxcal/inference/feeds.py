@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxcal.data import Batch, Source
 from onnxcal.data.batch import Truth
 from onnxcal.errors import DataError
+from onnxcal.inference.blocks import blocks
 from onnxcal.inference.session import InputSpec
 
 SINGLE_INPUT_NAMES = ("inputs", "input", "x", "X", "images", "data")
@@ -20,7 +21,7 @@ SINGLE_INPUT_NAMES = ("inputs", "input", "x", "X", "images", "data")
 
 @dataclass(frozen=True)
 class Feed:
-    """One run's worth of inputs."""
+    """Inputs of one run, or of several equally large ones."""
 
     arrays: Mapping[str, NDArray[Any]]
     """By input name; `padded_size` samples along axis 0."""
@@ -30,6 +31,27 @@ class Feed:
     """Samples that count; those behind them only fill up a fixed batch."""
     padded_size: int
     """Samples that are fed."""
+    run_size: int
+    """Samples that are fed at a time; `padded_size` is a multiple."""
+
+    @property
+    def runs(self) -> int:
+        """How often the model is run."""
+        return self.padded_size // self.run_size
+
+    def part(self, start: int, stop: int) -> Feed:
+        """Runs `start` to `stop`."""
+        if start == 0 and stop == self.runs:
+            return self
+        cut = slice(start * self.run_size, stop * self.run_size)
+        arrays = {name: array[cut] for name, array in self.arrays.items()}
+        labels: Truth | None
+        if isinstance(self.labels, Mapping):
+            labels = {name: array[cut] for name, array in self.labels.items()}
+        else:
+            labels = None if self.labels is None else self.labels[cut]
+        size = (stop - start) * self.run_size  # several runs are never filled up
+        return Feed(arrays, labels, size, size, self.run_size)
 
     def labels_of(self, output: str) -> NDArray[Any] | None:
         """The labels of one head."""
@@ -48,8 +70,8 @@ class Feeder:
         self.fixed_size = _fixed_batch(inputs)
         self.notes: dict[str, None] = {}
 
-    def feeds(self) -> Iterator[Feed]:
-        """All samples of the source, from the beginning.
+    def feeds(self, block_bytes: int = 0) -> Iterator[Feed]:
+        """All samples of the source, from the beginning; several runs at a time where they fit into `block_bytes`.
 
         Raises
         ------
@@ -57,16 +79,21 @@ class Feeder:
             Inputs that are missing, too many, of the wrong type or shape, NaN or infinite; or no samples at all.
         """
         position = 0
-        for batch in self.source.batches(self.fixed_size or self.batch_size):
-            arrays = {spec.name: self._array(spec, array, position) for spec, array in self._match(batch)}
-            padded = batch.size
-            if self.fixed_size is not None and batch.size < self.fixed_size:
-                padded = self.fixed_size
-                arrays = {name: _pad(array, padded) for name, array in arrays.items()}
-            yield Feed(arrays, batch.labels, batch.size, padded)
+        size, fixed = self.fixed_size or self.batch_size, self.fixed_size is not None
+        for batch, run_size in blocks(self.source, size, block_bytes, fixed=fixed):
+            yield self.feed(batch, run_size, position)
             position += batch.size
         if position == 0:
             raise DataError(f"{self.source.name} holds no samples", hint="pass at least one labelled sample")
+
+    def feed(self, batch: Batch, run_size: int, position: int) -> Feed:
+        """Some samples, of which the first has the number `position`, as the model wants them; errors as of `feeds`."""
+        arrays = {spec.name: self._array(spec, array, run_size, position) for spec, array in self._match(batch)}
+        padded = batch.size
+        if self.fixed_size is not None and batch.size < self.fixed_size:
+            padded = run_size = self.fixed_size
+            arrays = {name: _pad(array, padded) for name, array in arrays.items()}
+        return Feed(arrays, batch.labels, batch.size, padded, run_size)
 
     def _match(self, batch: Batch) -> list[tuple[InputSpec, NDArray[Any]]]:
         given = batch.inputs
@@ -111,10 +138,10 @@ class Feeder:
             hint=f"name the inputs '{name}' and the labels 'labels'",
         )
 
-    def _array(self, spec: InputSpec, array: NDArray[Any], position: int) -> NDArray[Any]:
+    def _array(self, spec: InputSpec, array: NDArray[Any], run_size: int, position: int) -> NDArray[Any]:
         what = f"{self.source.name}: input '{spec.name}'"
         if spec.shape is not None:
-            _check_shape(what, array.shape, spec.shape, self.fixed_size)
+            _check_shape(what, (run_size, *array.shape[1:]), spec.shape, self.fixed_size)
         cast = self._cast(what, spec.dtype, array)
         if cast.dtype.kind == "f" and not np.isfinite(cast).all():
             bad = ~np.isfinite(cast.reshape(len(cast), -1)).all(axis=1)

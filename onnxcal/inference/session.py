@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -66,6 +67,24 @@ class Session:
                 f"onnxruntime failed to run {self._name}: {_first_line(error)}",
                 hint="check that the inputs are what the model was trained on",
             ) from None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether onnxruntime reads and writes this process's own memory."""
+        return bool(self._session.get_providers()[0] == "CPUExecutionProvider")
+
+    def bound(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+        """A run that reads `inputs` and writes to `outputs` in place, each C-contiguous and of numbers.
+
+        It costs half of what `run` costs beside the model. It raises onnxruntime's own exceptions, also where an output
+        has another shape than its array; what the arrays then hold means nothing.
+        """
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        return partial(self._session.run_with_iobinding, binding)
 
 
 def open_session(

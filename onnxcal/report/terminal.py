@@ -53,7 +53,7 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
 def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     """`calibrate`."""
     for one in result.heads:
-        _print_rows([("head", _head(one.head)), ("temperature", _temperature(one.calibration))])
+        _print_rows([("head", _head(one.head)), *_fitted(one.calibration)])
         _print_metrics(one.metrics)
     _print_verification(result.verification, verbose)
     _print_warnings(result.warnings)
@@ -62,7 +62,7 @@ def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
 
 def print_fit(result: FitResult, verbose: bool) -> None:
     """`fit`."""
-    _print_rows([("temperature", _temperature(result.calibration))])
+    _print_rows(_fitted(result.calibration))
     if result.metrics is not None:
         _print_metrics(result.metrics)
     _print_warnings(result.warnings)
@@ -131,7 +131,7 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
         f"{after.confidence:.1%} sure, and as often right as before. {_sure_but_wrong(after)}",
     ):
         console.print("\n".join(_wrapped(sentence, console.width)) + "\n", soft_wrap=True)
-    _print_rows([("temperature", _temperature(result.calibration))])
+    _print_rows(_fitted(result.calibration))
     _print_metrics(result.metrics)
     _print_verification(result.verification, verbose)
     _print_rows(
@@ -188,6 +188,33 @@ def _value(value: ModelInput) -> str:
     return f"{value.name}: {value.dtype} {shape}"
 
 
+def _fitted(calibration: Calibration) -> list[tuple[str, str]]:
+    """T, how sure it is, and whether that is enough."""
+    rows = [("temperature", _temperature(calibration))]
+    if calibration.interval is not None and calibration.n_samples is not None:
+        low, high = calibration.interval
+        p = calibration.p_value
+        test = "" if p is None else f"; T = 1 {'is ruled out' if p <= 0.05 else 'is not ruled out'} ({_p_value(p)})"
+        rows.append((" 95 % int.", f"{low:.4g} to {high:.4g}{test}"))
+        needed = calibration.enough_samples
+        if needed is not None and needed > calibration.n_samples:
+            rows.append((" enough", f"about {_rounded(needed):,} such samples would give T to ±5 %"))
+    if calibration.precision is not None:
+        rows.append((" precision", f"{calibration.precision:.1g} of T, by a single pass over the logits"))
+    if calibration.gradient is not None:
+        rows.append((" gradient", f"{calibration.gradient:.1e} nats in log T, at the optimum 0"))
+    return rows
+
+
+def _p_value(p: float) -> str:
+    return "likelihood ratio, p < 0.001" if p < 0.001 else f"likelihood ratio, p = {p:.2g}"
+
+
+def _rounded(count: int) -> int:
+    """Two digits of a number that is no better known."""
+    return int(float(f"{count:.2g}"))
+
+
 def _temperature(calibration: Calibration) -> str:
     text = f"T = {calibration.temperature:.5g}"
     if calibration.stderr is not None:
@@ -198,16 +225,23 @@ def _temperature(calibration: Calibration) -> str:
 
 
 def _print_metrics(metrics: Metrics) -> None:
-    table = _score_table(f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples", "before", "after")
+    sure = metrics.intervals
+    change = () if sure is None else ("change (95 %)",)
+    table = _score_table(f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples", "before", "after", *change)
     for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True):
-        table.add_row(name, before, after)
+        difference = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
+        row = "" if difference is None else f"{difference[0]:+.4f} to {difference[1]:+.4f}"
+        table.add_row(name, before, after, *((row,) if change else ()))
     _console().print(Padding(table, (1, 0, 0, 2), expand=False))
     note = {
         "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
         "eval": "",
         "fit": "Measured on the samples that T was fitted on: expect a little less on others.",
     }[metrics.split]
-    _console().print(Text(f"   {note}\n", style="dim"), soft_wrap=True)
+    floor = f"Of so few samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
+    for line in filter(None, (note, floor)):
+        _console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
+    _console().print()
 
 
 def _score_table(title: str, *columns: str) -> Table:

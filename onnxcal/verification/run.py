@@ -16,9 +16,10 @@ from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.view import GraphView
-from onnxcal.inference.collect import DEFAULT_BATCH_SIZE, Progress, RunOptions
+from onnxcal.inference.collect import Progress
 from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed, Feeder
+from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session, open_session
@@ -33,7 +34,7 @@ def verify(
     data: Any,
     *,
     labels: Any = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -45,7 +46,8 @@ def verify(
     model : the model that was patched (or one of its patched forms).
     patched : the file that `patch` or `calibrate` wrote.
     data, labels : see `onnxcal.data.open_source`; labels are not needed.
-    batch_size, provider, threads : how onnxruntime runs both.
+    batch_size : samples a run, or `"auto"` for as many as run fastest.
+    provider, threads : how onnxruntime runs both.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
 
     Returns
@@ -61,9 +63,9 @@ def verify(
     """
     file = open_model(model)
     source = open_source(data, labels, inputs=input_names(file))
-    options = RunOptions(batch_size, provider, threads)
+    options, chosen = run_options(file, source, batch_size, provider, threads)
     verification, notes = verify_file(file, open_model(patched), source, options, progress)
-    return VerifyResult(verification, notes)
+    return VerifyResult(verification, (*chosen, *notes))
 
 
 def verify_file(

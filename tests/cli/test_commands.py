@@ -304,3 +304,17 @@ def test_completion_prints_a_script_for_the_shell(shell: str, cli: Any) -> None:
 def test_completion_completes_commands_options_and_choices(words: str, wanted: str, shell: Any) -> None:
     env = {"_ONNXCAL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     assert f"plain,{wanted}" in shell(env=env).stdout.splitlines()
+
+
+def test_a_batch_size_that_is_found_by_trying_is_named(cli: Any) -> None:
+    result = cli("evaluate", "m.onnx", "--data", "d.npz", "--batch-size", "auto", "--json")
+    assert result.exit_code == 0
+    (note,) = json.loads(result.stdout)["warnings"]
+    assert re.match(r"--batch-size auto chose \d+ samples a run", note)
+
+
+@pytest.mark.parametrize("given", ["fast", "0", "-3"])
+def test_a_batch_size_is_a_number_or_auto(cli: Any, given: str) -> None:
+    result = cli("evaluate", "m.onnx", "--data", "d.npz", "--batch-size", given)
+    assert result.exit_code == 2
+    assert "--batch-size" in result.stderr
