@@ -20,8 +20,8 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph", "inference",
-    "heldout", "verification", "results", "report", "output", "heads", "pipeline", "torch", "cli",
+    "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph",
+    "inference", "heldout", "verification", "results", "report", "output", "heads", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
@@ -178,7 +178,7 @@ def test_error_tree_is_the_one_that_its_module_draws() -> None:
 
 # Command-line options and Python arguments
 
-PRINTING = {"as_json", "quiet", "verbose", "help"}
+PRINTING = {"as_json", "quiet", "verbose", "help", "plot"}
 COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "calibrate": (onnxcal.calibrate, set()),
     "logits": (onnxcal.collect_logits, {"output", "force"}),
@@ -222,7 +222,8 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
     known = {
         "--data", "--labels", "--batch-size", "--provider", "--threads", "--ignore-index", "--head", "--task", "--axis",
         "--activation", "--method", "--seed", "--force", "--json", "-q", "--quiet", "-v", "--verbose", "-o", "--output",
-        "--exact", "--prior", "--smoothing", "--bootstrap", "--no-spool", "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
+        "--exact", "--plot", "--prior", "--smoothing", "--bootstrap", "--no-spool",
+        "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
         "--max-ece", "--temperature", "--calibration",
     }  # fmt: skip
