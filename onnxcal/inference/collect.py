@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,18 +21,10 @@ from onnxcal.graph.patch import unpatched, with_logits
 from onnxcal.graph.tails import Hints
 from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feeder
+from onnxcal.inference.labels import LabelReader
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.recognition import Recognition
-from onnxcal.inference.samples import (
-    class_indices,
-    find_batch_axis,
-    named_classes,
-    numbered_classes,
-    rows_of,
-    samples_first,
-    shown_classes,
-    whole_samples,
-)
+from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import open_session
 from onnxcal.inference.spool import Digests, Spool
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, check_task
@@ -167,7 +160,7 @@ def collect(
     feeder = Feeder(session.inputs, source, options.batch_size)
     spool, truths, samples = Spool(), [], []
     digests = Digests()
-    numbers, order = numbered_classes(head), shown_classes(head)
+    reader = LabelReader(head)
     done, num_classes, dense, batch_axis = 0, head.num_classes, False, 0
     for feed in prefetched(feeder.feeds()):
         labels = feed.labels_of(labels_of or head.output)
@@ -181,18 +174,16 @@ def collect(
         tensor = logits_of(tensors[logits], head)
         if done == 0:
             batch_axis = find_batch_axis(session, logits, tensor, feed, head)
-        rows, truth = rows_of(
-            *samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis),
-            named_classes(labels, head),
-        )
+        taps_of_feed = partial(recognition.tensors, tensors, feed)
+        rows, truth = reader.rows(tensor, labels, feed, batch_axis, taps_of_feed)
         sample = np.repeat(np.arange(done, done + feed.size, dtype=np.int64), len(rows) // feed.size)
         dense = dense or len(rows) != feed.size
         if ignore_index is not None:
             keep = kept_rows(truth, ignore_index)
             rows, truth, sample = rows[keep], truth[keep], sample[keep]
-        if numbers is None:
+        if not reader.numbered:
             check_label_values(truth, head.task, rows.shape)
-        check_logits(rows, truth if numbers is None else np.zeros(len(truth), np.int64), head.task)
+        check_logits(rows, np.zeros(len(truth), np.int64) if reader.numbered else truth, head.task)
         recognition.check(tensor, tensors, feed)
         recognition.count(rows)
         if num_classes is None:
@@ -206,11 +197,9 @@ def collect(
     if sum(map(len, truths)) == 0:
         raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
     values = spool.array()
-    truth, read_as = class_indices(_joined(truths, num_classes or 2), head)
-    if numbers is not None:
+    truth, read_as = reader.classes(_joined(truths, num_classes or 2), values)
+    if reader.numbered:
         check_label_values(truth, head.task, values.shape)
-    if order is not None:
-        truth = _reordered(truth, order)
     warnings = [*feeder.notes, *read_as]
     kind = probabilities_kind(Logits(values, head.task)) if head.activation == "none" or not head.is_logits else None
     if kind is not None and head.activation == "none":
@@ -236,10 +225,3 @@ def _joined(truths: list[LabelArray], num_classes: int) -> LabelArray:
     if len({truth.ndim for truth in truths}) > 1:
         truths = [np.eye(num_classes)[truth.astype(np.int64)] if truth.ndim == 1 else truth for truth in truths]
     return np.concatenate(truths)  # type: ignore[return-value]  # all of one dtype by now
-
-
-def _reordered(labels: LabelArray, order: tuple[int, ...]) -> LabelArray:
-    """Labels of an output's classes as those of the logits, where the output shows them in another order."""
-    if labels.dtype == np.int64:
-        return np.asarray(order, np.int64)[labels]
-    return 1 - labels if labels.ndim == 1 else labels[:, np.argsort(order)]
