@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -66,8 +67,15 @@ class LabelReader:
         self._named = self._named or named is not labels
         turned, as_turned = samples_first(whole_samples(tensor, feed, head, batch_axis), head, batch_axis)
         rows = logit_rows(turned, head.task, as_turned.axis, flatten=head.flatten)
-        layout = self._layout(tensor, feed, batch_axis, tensors) if self._moves else None
-        return self._matched(rows, named, turned.shape, as_turned.axis, layout)
+        arranged = partial(
+            arranged_labels, shape=turned.shape, task=head.task, axis=as_turned.axis, flatten=head.flatten
+        )
+        if not self._moves and (head.activation == "none" or _or_none(arranged, _numbered(named)) is not None):
+            return rows, label_values(arranged(named), head.task)
+        layout = self._layout(tensor, feed, batch_axis, tensors)
+        if layout is None:
+            return rows, label_values(arranged(named), head.task)
+        return self._matched(rows, named, arranged, turned.shape, layout)
 
     def classes(self, labels: LabelArray, values: FloatArray) -> tuple[LabelArray, tuple[str, ...]]:
         """Labels of all samples as classes of the logits; and how they were read, where there are two ways.
@@ -125,19 +133,21 @@ class LabelReader:
         return replace(layout, rows=layout.rows[: feed.size], shape=(feed.size, *layout.shape[1:]))
 
     def _matched(
-        self, rows: FloatArray, labels: NDArray[Any], shape: tuple[int, ...], axis: int, layout: Layout | None
+        self,
+        rows: FloatArray,
+        labels: NDArray[Any],
+        arranged: Callable[[NDArray[Any]], NDArray[Any]],
+        shape: tuple[int, ...],
+        layout: Layout,
     ) -> tuple[FloatArray, LabelArray]:
         """Rows and the labels that belong to them, in whichever layout the labels are."""
-        head = self._head
-        if layout is None:
-            return rows, label_values(arranged_labels(labels, shape, head.task, axis, flatten=head.flatten), head.task)
-        numbers = np.arange(labels.size).reshape(labels.shape)
-        places = layout.rows.reshape(-1)
-        shown = None if self._like == "logits" else _or_none(lambda: _arranged(numbers, layout, head))
-        plain = None
-        if self._like != "output":
-            plain = _or_none(lambda: arranged_labels(numbers, shape, head.task, axis, flatten=head.flatten))
+        head, places = self._head, layout.rows.reshape(-1)
+        numbers = _numbered(labels)
+        shown = None if self._like == "logits" else _or_none(partial(_as_shown, layout, head.task), numbers)
+        plain = None if self._like == "output" else _or_none(arranged, numbers)
         if shown is None and plain is None:
+            if not self._moves:
+                arranged(labels)  # knows better what to say
             raise DataError(
                 f"labels of shape {labels.shape} fit neither output '{head.output}' of shape {layout.output} nor its "
                 f"logits of shape {shape}",
@@ -148,9 +158,15 @@ class LabelReader:
             self._like = "logits" if shown is None else "output"
             if shown is not None and plain is not None and not _are_equal(shown, plain, places):
                 self._like = self._likelier(rows, labels, shown, plain, layout, shape)
-            self._order = layout.order if self._like == "output" else None
+            if self._like == "logits" and layout.order is not None:
+                raise DataError(
+                    f"labels of shape {labels.shape} are laid out as the logits of '{head.output}', which shows their "
+                    "classes in another order: they could mean either",
+                    hint=f"lay the labels out as '{head.output}' shows its values, in shape {layout.output}",
+                )
+            self._order = layout.order
         if shown is None or self._like == "logits":
-            assert plain is not None
+            assert plain is not None  # what fits neither was refused
             return rows, label_values(labels.reshape(-1)[plain], head.task)
         truth = label_values(labels.reshape(-1)[shown], head.task)
         if len(places) == len(rows) and len(np.unique(places)) == len(rows):
@@ -236,13 +252,18 @@ def numbered_classes(head: Head) -> dict[int, int] | None:
     return None if known == {i: i for i in range(len(known))} else known
 
 
-def _arranged(labels: NDArray[Any], layout: Layout, head: Head) -> NDArray[Any]:
+def _numbered(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each label, in their shape."""
+    return np.arange(labels.size).reshape(labels.shape)
+
+
+def _as_shown(layout: Layout, task: Task, labels: NDArray[Any]) -> NDArray[Any]:
     """Labels in the layout of an output, one row for each of its places."""
     if labels.ndim > 1:
         labels = labels.reshape(len(labels), *(size for size in labels.shape[1:] if size != 1))
-    if head.task == "binary":
-        return arranged_labels(labels, layout.rows.shape, "binary", 0)
-    return arranged_labels(labels, layout.shape, head.task, layout.axis)
+    if task == "binary":
+        return arranged_labels(labels, layout.rows.shape, task, 0)
+    return arranged_labels(labels, layout.shape, task, layout.axis)
 
 
 def _are_equal(shown: NDArray[Any], plain: NDArray[Any], places: NDArray[np.int64]) -> bool:
@@ -250,9 +271,10 @@ def _are_equal(shown: NDArray[Any], plain: NDArray[Any], places: NDArray[np.int6
     return shown.ndim == plain.ndim and np.array_equal(shown, plain[places])
 
 
-def _or_none(arranged: Callable[[], NDArray[Any]]) -> NDArray[Any] | None:
+def _or_none(arranged: Callable[[NDArray[Any]], NDArray[Any]], numbers: NDArray[np.int64]) -> NDArray[Any] | None:
+    """Numbers as labels of a layout are arranged; None where their shape does not fit."""
     try:
-        return arranged()
+        return arranged(numbers)
     except DataError:
         return None
 

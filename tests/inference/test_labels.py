@@ -152,6 +152,17 @@ def test_labels_that_fit_neither_output_nor_logits_are_refused_with_both_shapes(
         onnxcal.calibrate(model, (x, y[:, :3]))
 
 
+def test_labels_of_the_whole_are_refused_where_a_crop_shows_classes_in_another_order() -> None:
+    x, z, y = sequences(6, 4)
+    constants = {"start": ints(1), "end": ints(5), "axis": ints(1), "i": ints(2, 0, 3, 1)}
+    nodes = [node("Slice", "p start end axis", "s"), node("Gather", "s i", "out", axis=2)]
+    model = over_time(nodes, 6, 4, ["N", 4, 4], **constants)
+    with pytest.raises(DataError, match="classes in another order"):
+        onnxcal.calibrate(model, (x, y))
+    shown = np.argsort([2, 0, 3, 1])[y[:, 1:5]]
+    assert temperature(model, x, shown) == pytest.approx(expected(z[:, 1:5], y[:, 1:5]), rel=1e-6)
+
+
 def dense(
     activation: str, classes: int, height: int, width: int, perm: Sequence[int], dims: Sequence[int | str], **axis: int
 ) -> tuple[onnx.ModelProto, Array, Array]:
@@ -179,6 +190,18 @@ def test_classes_put_last_leave_one_reading() -> None:
     assert result.calibration.temperature == pytest.approx(expected(z, y), rel=1e-6)
     assert not any("layout" in warning for warning in result.warnings)
     assert temperature(model, x, np.eye(4)[y]) == pytest.approx(expected(z, y), rel=1e-6)
+
+
+def test_places_that_are_only_flattened_take_labels_as_they_are_shown() -> None:
+    kernel = weights(4, F, 1, 1)
+    body = [node("Conv", "x w", "z"), node("Softmax", "z", "p", axis=1), node("Reshape", "p flat", "out")]
+    constants = {"w": kernel, "flat": ints(0, 4, -1)}
+    model = build(body, [value("x", ["N", F, 3, 5])], [value("out", ["N", 4, 15])], constants)
+    x = RNG.normal(size=(N, F, 3, 5)).astype(np.float32)
+    z = np.einsum("nfhw,kf->nhwk", x.astype(np.float64), kernel[:, :, 0, 0].astype(np.float64))
+    y = drawn(z)
+    for given in (y, y.reshape(N, 15), np.moveaxis(np.eye(4)[y.reshape(N, 15)], -1, 1)):
+        assert temperature(model, x, given) == pytest.approx(expected(z, y), rel=1e-6)
 
 
 @pytest.mark.parametrize(("classes", "size"), [(5, 4), (4, 4)])
