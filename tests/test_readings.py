@@ -164,7 +164,13 @@ BEHIND_SCORES = {
     "nothing": ([], {}, "float32"),
     "Cast": ([node("Cast", "scores", "out", to=TensorProto.FLOAT16)], {}, "float16"),
     "Clip": ([node("Clip", "scores low high", "out")], {"low": np.float32(-50), "high": np.float32(50)}, "float32"),
+    "narrow Clip": (
+        [node("Clip", "scores low high", "out")],
+        {"low": np.float32(-1), "high": np.float32(1)},
+        "float32",
+    ),
     "Gather": ([node("Gather", "scores both", "out", axis=1)], {"both": ints(0, 1)}, "float32"),
+    "Gather that swaps": ([node("Gather", "scores both", "out", axis=1)], {"both": ints(1, 0)}, "float32"),
 }
 
 
@@ -195,7 +201,8 @@ def test_margins_are_known_whatever_stands_behind_them(behind: str) -> None:
     model = ml_model([stumps.node("NONE"), *nodes], shown, ml=3, constants=constants)
     s = np.where(X[:, 0] <= 0, -2.0, 3.0)
     y = (np.random.default_rng(6).random(len(s)) < 1 / (1 + np.exp(-s / 2))).astype(int)
-    assert temperature(model, X, y) == pytest.approx(best_temperature(*pairs(s, y)), rel=1e-6)
+    shown = 1 - y if behind == "Gather that swaps" else y
+    assert temperature(model, X, shown) == pytest.approx(best_temperature(*pairs(s, y)), rel=1e-6)
 
 
 def test_a_label_that_the_graph_makes_of_a_threshold_may_not_change() -> None:

@@ -116,6 +116,20 @@ def test_predictions_of_a_crop_are_verified() -> None:
     assert onnxcal.verify(model, patched, x).verification.passed
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=str)
+def test_places_and_classes_on_one_axis_take_labels_of_the_logits_if_their_order_is_kept(
+    order: tuple[int, ...],
+) -> None:
+    x, z, y = sequences(3, 5)
+    nodes = [node("Gather", "p i", "g", axis=1), node("Reshape", "g flat", "out")]
+    model = over_time(nodes, 3, 5, ["N", 15], i=ints(*order), flat=ints(-1, 15))
+    if order == (0, 1, 2):
+        assert temperature(model, x, y) == pytest.approx(expected(z, y), rel=1e-6)
+    else:
+        with pytest.raises(DataError, match="shows places and classes on one axis"):
+            onnxcal.calibrate(model, (x, y))
+
+
 def test_time_major_outputs_have_labels_with_samples_first() -> None:
     x, z, y = sequences(3, 5)
     nodes = [node("Transpose", "p", "t", perm=[1, 0, 2]), node("Reshape", "t flat", "out")]
