@@ -16,7 +16,7 @@ from tests.corpus.forms.ml import labels_of, ml_model
 from tests.reference.likelihood import best_temperature, one_hot, pairs
 
 Array = np.ndarray[Any, Any]
-RNG = np.random.default_rng(7)
+
 N, F = 90, 6
 
 
@@ -46,7 +46,7 @@ def over_time(
 
 def sequences(steps: int, classes: int) -> tuple[Array, Array, Array]:
     """Inputs, logits in float64, labels."""
-    x = RNG.normal(size=(N, steps, F)).astype(np.float32)
+    x = np.random.default_rng(7).normal(size=(N, steps, F)).astype(np.float32)
     z = x.astype(np.float64) @ weights(F, classes).astype(np.float64)
     return x, z, drawn(z)
 
@@ -151,11 +151,28 @@ def test_the_class_axis_may_stand_before_the_samples(batch: int | str) -> None:
     assert temperature(model, x, y) == pytest.approx(expected(z, y), rel=1e-6)
 
 
+@pytest.mark.parametrize("picked", [(1, 0, 2, 3), (0, 1), (0, 1, 2, 2)], ids=str)
+def test_an_output_that_picks_samples_is_refused(picked: tuple[int, ...]) -> None:
+    body = [
+        node("MatMul", "x w", "z"),
+        node("Softmax", "z", "p", axis=2),
+        node("Transpose", "p", "t", perm=[1, 0, 2]),
+        node("Gather", "t i", "out", axis=1),
+    ]
+    constants = {"w": weights(F, 5), "i": ints(*picked)}
+    model = build(body, [value("x", [4, 3, F])], [value("out", [3, len(picked), 5])], constants)
+    x, _, y = sequences(3, 5)
+    with pytest.raises(DataError, match="shows only some of its samples, or in another order"):
+        onnxcal.calibrate(model, (x, y))
+
+
 def test_labels_that_fit_two_layouts_and_agree_with_none_are_refused() -> None:
     x, _, _ = sequences(5, 5)
     flip, constants = reverse(1)
     with pytest.raises(DataError, match="fit the layout of output 'out'"):
-        onnxcal.calibrate(over_time([flip], 5, 5, ["N", 5, 5], **constants), (x, RNG.integers(0, 5, (N, 5))))
+        onnxcal.calibrate(
+            over_time([flip], 5, 5, ["N", 5, 5], **constants), (x, np.random.default_rng(9).integers(0, 5, (N, 5)))
+        )
 
 
 def test_labels_that_fit_neither_output_nor_logits_are_refused_with_both_shapes() -> None:
@@ -184,7 +201,7 @@ def dense(
     kernel = weights(classes, F, 1, 1)
     body = [node("Conv", "x w", "z"), node(activation, "z", "p", **axis), node("Transpose", "p", "out", perm=perm)]
     model = build(body, [value("x", ["N", F, height, width])], [value("out", dims)], {"w": kernel})
-    x = RNG.normal(size=(N, F, height, width)).astype(np.float32)
+    x = np.random.default_rng(7).normal(size=(N, F, height, width)).astype(np.float32)
     z = np.einsum("nfhw,kf->nhwk", x.astype(np.float64), kernel[:, :, 0, 0].astype(np.float64))
     return model, x, z
 
@@ -211,7 +228,7 @@ def test_places_that_are_only_flattened_take_labels_as_they_are_shown() -> None:
     body = [node("Conv", "x w", "z"), node("Softmax", "z", "p", axis=1), node("Reshape", "p flat", "out")]
     constants = {"w": kernel, "flat": ints(0, 4, -1)}
     model = build(body, [value("x", ["N", F, 3, 5])], [value("out", ["N", 4, 15])], constants)
-    x = RNG.normal(size=(N, F, 3, 5)).astype(np.float32)
+    x = np.random.default_rng(7).normal(size=(N, F, 3, 5)).astype(np.float32)
     z = np.einsum("nfhw,kf->nhwk", x.astype(np.float64), kernel[:, :, 0, 0].astype(np.float64))
     y = drawn(z)
     for given in (y, y.reshape(N, 15), np.moveaxis(np.eye(4)[y.reshape(N, 15)], -1, 1)):
@@ -224,21 +241,21 @@ def test_flags_of_several_labels_are_laid_out_as_the_output_or_the_logits(
     laid_out_as: str, classes: int, size: int
 ) -> None:
     model, x, z = dense("Sigmoid", classes, size, size, [0, 2, 3, 1], ["N", size, size, classes])
-    y = (RNG.random(z.shape) < 1 / (1 + np.exp(-z / 2))).astype(int)
+    y = (np.random.default_rng(8).random(z.shape) < 1 / (1 + np.exp(-z / 2))).astype(int)
     given = y if laid_out_as == "output" else np.moveaxis(y, -1, 1)
     assert temperature(model, x, given, task="multilabel") == pytest.approx(best_temperature(*pairs(z, y)), rel=1e-6)
 
 
 def test_flags_of_an_image_on_its_side_are_laid_out_as_it_is() -> None:
     model, x, z = dense("Sigmoid", 1, 4, 4, [0, 1, 3, 2], ["N", 1, 4, 4])
-    y = (RNG.random(z.shape) < 1 / (1 + np.exp(-z / 2))).astype(int)
+    y = (np.random.default_rng(8).random(z.shape) < 1 / (1 + np.exp(-z / 2))).astype(int)
     given = y[..., 0].transpose(0, 2, 1)[:, None]
     assert temperature(model, x, given) == pytest.approx(best_temperature(*pairs(z, y)), rel=1e-6)
 
 
 # Classes
 
-X = RNG.normal(size=(300, F)).astype(np.float32)
+X = np.random.default_rng(7).normal(size=(300, F)).astype(np.float32)
 
 
 def margins() -> tuple[Array, Array]:
@@ -350,7 +367,7 @@ def test_what_classes_are_called_holds_whatever_order_the_output_has(names: tupl
 def test_samples_on_the_axis_of_classes_are_found_out(classes: int, options: dict[str, Any]) -> None:
     body = [node("Transpose", "x", "t"), node("MatMul", "w t", "out")]
     model = build(body, [value("x", ["N", F])], [value("out", [classes, "N"])], {"w": weights(classes, F)})
-    x = RNG.normal(size=(4 * classes, F)).astype(np.float32)
+    x = np.random.default_rng(7).normal(size=(4 * classes, F)).astype(np.float32)
     z = x.astype(np.float64) @ weights(classes, F).astype(np.float64).T
     y = drawn(z)
     with pytest.raises(DataError, match="axis 1, which was taken for the classes, counts samples") as caught:
@@ -363,6 +380,6 @@ def test_a_batch_as_long_as_the_class_axis_is_no_reason_to_refuse() -> None:
     model = build(
         [node("MatMul", "x w", "out")], [value("x", ["N", F])], [value("out", ["N", 5])], {"w": weights(F, 5)}
     )
-    x = RNG.normal(size=(100, F)).astype(np.float32)
+    x = np.random.default_rng(7).normal(size=(100, F)).astype(np.float32)
     z = x.astype(np.float64) @ weights(F, 5).astype(np.float64)
     assert temperature(model, x, drawn(z), batch_size=5) == pytest.approx(expected(z, drawn(z)), rel=1e-5)
