@@ -106,7 +106,7 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
     if values.ndim == 0:
         raise DataError("logits are a single number, expected one row a sample", hint="pass an array of shape (N, K)")
     if task == "binary":
-        return values.reshape(-1)
+        return as_rows(values, task, axis)
     if not 0 <= axis < values.ndim:
         raise DataError(
             f"logits of shape {values.shape} have no class axis {axis}",
@@ -114,14 +114,21 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
         )
     if values.shape[axis] == 0:
         raise DataError(f"logits of shape {values.shape} have no classes on axis {axis}", hint="pass the right --axis")
-    if flatten:
-        return values.reshape(int(np.prod(values.shape[:axis])), -1)
-    if values.shape[axis] < 2 and task == "multiclass":
+    if values.shape[axis] < 2 and task == "multiclass" and not flatten:
         raise DataError(
             f"logits of shape {values.shape} have one class on axis {axis}: a softmax over it is always 1",
             hint="pass --task binary if it is one logit of a sigmoid, or the right --axis",
         )
-    return np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
+    return as_rows(values, task, axis, flatten=flatten)
+
+
+def as_rows(array: NDArray[Any], task: Task, axis: int, *, flatten: bool = False) -> NDArray[Any]:
+    """An array of the logits' shape in the order of `logit_rows`, whatever it holds."""
+    if task == "binary":
+        return array.reshape(-1)
+    if flatten:
+        return array.reshape(int(np.prod(array.shape[:axis])), -1)
+    return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
 
 
 def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
@@ -175,17 +182,40 @@ def label_rows(
     DataError
         The labels are not integers, or their shape does not fit.
     """
+    return label_values(arranged_labels(labels, shape, task, axis, flatten=flatten), task)
+
+
+def arranged_labels(
+    labels: NDArray[Any], shape: tuple[int, ...], task: Task, axis: int, *, flatten: bool = False
+) -> NDArray[Any]:
+    """Labels for logits of `shape` in the order of their rows, as they are: (N,), or one number a class.
+
+    Raises
+    ------
+    DataError
+        Their shape does not fit.
+    """
     if task == "binary":
-        return _as_numbers(_fit(labels, shape, shape).reshape(-1))
+        return _fit(labels, shape, shape).reshape(-1)
     if task == "multilabel":
-        fitted = _fit(labels, shape, shape)
-        return _as_numbers(np.moveaxis(fitted, axis, -1).reshape(-1, shape[axis]))
+        return as_rows(_fit(labels, shape, shape), task, axis)
     sample_shape = shape[:axis] if flatten else shape[:axis] + shape[axis + 1 :]
-    num_classes = int(np.prod(shape[axis:])) if flatten else shape[axis]
     if labels.shape == shape and labels.shape != sample_shape:
-        rows = labels.reshape(-1, num_classes) if flatten else np.moveaxis(labels, axis, -1).reshape(-1, num_classes)
-        return _from_one_hot(_as_numbers(rows))
-    return _as_indices(_fit(labels, sample_shape, shape, axis=axis).reshape(-1))
+        return as_rows(labels, task, axis, flatten=flatten)
+    return _fit(labels, sample_shape, shape, axis=axis).reshape(-1)
+
+
+def label_values(arranged: NDArray[Any], task: Task) -> LabelArray:
+    """Labels that stand in the order of the rows as class indices, one-hot rows too; or as float64.
+
+    Raises
+    ------
+    DataError
+        They are no numbers of that kind.
+    """
+    if task != "multiclass":
+        return _as_numbers(arranged)
+    return _as_indices(arranged) if arranged.ndim == 1 else _from_one_hot(_as_numbers(arranged))
 
 
 def kept_rows(labels: LabelArray, ignore_index: int) -> NDArray[np.bool_]:

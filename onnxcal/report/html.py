@@ -125,7 +125,11 @@ def _score(name: str, key: str, form: str, metrics: Metrics, sure: Intervals | N
     before, after = getattr(metrics.before, key), getattr(metrics.after, key)
     signed = form.replace("{:", "{:+")
     cells = []
-    for value, shape, side in ((before, form, "before"), (after, form, "after"), (after - before, signed, "difference")):
+    for value, shape, side in (
+        (before, form, "before"),
+        (after, form, "after"),
+        (after - before, signed, "difference"),
+    ):
         ends = getattr(getattr(sure, side), key, None) if sure is not None else None
         interval = "" if ends is None else "[" + ", ".join(shape.format(end) for end in ends) + "]"
         cells.append({"value": shape.format(value), "interval": interval})
@@ -156,7 +160,10 @@ def _drawings(when: str, one: CalibratedHead, seen: Inspection) -> list[dict[str
         return []
     lines = draw(ways[0], _WIDTH)
     text = " / ".join("".join(piece for piece, _ in line).strip() for line in lines)
-    title = ("As it came; the marked node is what the patch adds.", "As it is now; the marked node is the division by T.")
+    title = (
+        "As it came; the marked node is what the patch adds.",
+        "As it is now; the marked node is the division by T.",
+    )
     return [{"title": title[position], "lines": lines, "text": _shown(text)}]
 
 
@@ -189,4 +196,4 @@ def _safe(svg: str) -> Any:
     """An element that was made here, which the template is to leave as it is."""
     import markupsafe
 
-    return markupsafe.Markup(svg)  # noqa: S704  names in it were escaped by matplotlib's XML writer
+    return markupsafe.Markup(svg)
