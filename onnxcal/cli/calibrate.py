@@ -24,6 +24,12 @@ from onnxcal.cli import options
 @click.option(
     "--save-calibration", metavar="CAL.json", type=click.Path(path_type=Path), help="Keep the calibration too."
 )
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path),
+    help="Write a report with pictures (extra: report).",
+)
 @click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
 @options.plot_option()
 @options.shown_options()

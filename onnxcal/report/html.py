@@ -1,7 +1,7 @@
 """`--report`: a calibration as one HTML file, without scripts and without anything from elsewhere.
 
-Names come out of files that anyone may have made: the template escapes all of them, and what is no printable character is
-shown as an escape sequence.
+Names come out of files that anyone may have made: the template escapes all of them, and what is no printable character
+is shown as an escape sequence.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
+from onnxcal.atomic import write_file
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import UsageError
-from onnxcal.graph.inspect import Inspection
+from onnxcal.graph.inspect import Inspection, inspect
+from onnxcal.graph.modelfile import ModelFile
 from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
 from onnxcal.report.printable import printable
 from onnxcal.report.verdict import sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
+from onnxcal.verification import Check
 from onnxcal.version import __version__
 
 _WIDTH = 96
@@ -44,40 +48,60 @@ class Figure:
     """One sentence."""
 
 
-def render_report(
+def check_report_libraries() -> None:
+    """Raise UsageError unless what draws and renders a report is installed."""
+    missing = [
+        name for name, module in (("Jinja2", "jinja2"), ("matplotlib", "matplotlib")) if find_spec(module) is None
+    ]
+    if missing:
+        raise UsageError(f"a report needs {' and '.join(missing)}", hint="pip install 'onnxcal[report]'")
+
+
+def write_report(
     result: CalibrateResult,
+    original: ModelFile,
+    path: str | os.PathLike[str],
     *,
+    figures: Mapping[str, Sequence[Figure]],
+    command: str,
+    force: bool,
+) -> None:
+    """Write the report of a calibration.
+
+    Parameters
+    ----------
+    result : what `calibrate` did.
+    original : the model without a patch.
+    path : the .html file.
+    figures : by output name.
+    command : what was run.
+    force : whether the file may be replaced.
+
+    Raises
+    ------
+    UsageError
+        Jinja2 is not installed, or the file cannot be written.
+    """
+    patched = result.proto if result.output.path is None else result.output.path
+    assert patched is not None
+    text = _render(result, inspect(original), inspect(patched), figures, command)
+    write_file(path, lambda file: file.write(text.encode()), force=force)  # type: ignore[arg-type]
+
+
+def _render(
+    result: CalibrateResult,
     before: Inspection,
     after: Inspection,
     figures: Mapping[str, Sequence[Figure]],
     command: str,
 ) -> str:
-    """The report as HTML.
+    import jinja2
 
-    Parameters
-    ----------
-    result : what `calibrate` did.
-    before, after : what `inspect` says of the model and of the calibrated one.
-    figures : by output name.
-    command : what was run.
-
-    Raises
-    ------
-    UsageError
-        Jinja2 is not installed.
-    """
-    try:
-        import jinja2
-    except ImportError:
-        raise UsageError(
-            "--report needs Jinja2, which is not installed", hint="pip install 'onnxcal[report]'"
-        ) from None
     loader = jinja2.PackageLoader("onnxcal.report", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["printable"] = _shown
     model = "the model in memory" if result.model.path is None else os.path.basename(result.model.path)
     runtime = result.verification.runtimes[0]
-    text: str = environment.get_template("report.html").render(
+    return environment.get_template("report.html").render(
         model=_shown(model),
         subtitle=f"onnxcal {__version__}; {runtime.name} {runtime.version}; {runtime.n_samples:,} samples",
         heads=[_head(one, before, after, figures.get(one.head.output, ())) for one in result.heads],
@@ -86,22 +110,22 @@ def render_report(
         f"{runtime.max_abs_error:.1e}, and {runtime.argmax_changed} predictions changed.",
         runtime=f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples, against softmax(z/T) or σ(z/T) in "
         "float64 from the logits of the model as it came",
-        checks=[
-            {
-                "name": _shown(check.name),
-                "passed": check.passed,
-                "value": "" if check.value is None else f"{check.value:.2g}",
-                "limit": "" if check.limit is None else f"{check.limit:.2g}",
-                "detail": _shown(check.detail),
-            }
-            for check in result.verification.checks
-        ],
+        checks=[_check(check) for check in result.verification.checks],
         warnings=[_shown(warning) for warning in result.warnings],
         run=_run(result),
         command=_shown(command),
         revert=_shown(f"onnxcal revert {_path(result.output.path)} -o original.onnx"),
     )
-    return text
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "name": _shown(check.name),
+        "passed": check.passed,
+        "value": "" if check.value is None else f"{check.value:.2g}",
+        "limit": "" if check.limit is None else f"{check.limit:.2g}",
+        "detail": _shown(check.detail),
+    }
 
 
 def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: Sequence[Figure]) -> dict[str, Any]:
@@ -117,7 +141,10 @@ def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: S
         f"about {metrics.after.ece_floor:.4f}. NLL is what T was fitted to; ECE may rise while it falls.",
         "fit": [(name, _shown(value)) for name, value in _fit(one.calibration, one.head.evidence)],
         "plots": [{"svg": _safe(figure.svg), "caption": _shown(figure.caption)} for figure in figures],
-        "drawings": [*_drawings("before", one, before), *_drawings("after", one, after)],
+        "drawings": [
+            *_drawings("As it came; the marked node is what the patch adds.", one, before),
+            *_drawings("As it is now; the marked node is the division by T.", one, after),
+        ],
     }
 
 
@@ -152,19 +179,14 @@ def _fit(calibration: Calibration, evidence: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _drawings(when: str, one: CalibratedHead, seen: Inspection) -> list[dict[str, Any]]:
-    position = 0 if when == "before" else 1
+def _drawings(title: str, one: CalibratedHead, seen: Inspection) -> list[dict[str, Any]]:
     name = one.head.output
     ways = [way for head, way in zip(seen.heads, seen.ways, strict=True) if head.output == name and way is not None]
     if not ways:
         return []
     lines = draw(ways[0], _WIDTH)
     text = " / ".join("".join(piece for piece, _ in line).strip() for line in lines)
-    title = (
-        "As it came; the marked node is what the patch adds.",
-        "As it is now; the marked node is the division by T.",
-    )
-    return [{"title": title[position], "lines": lines, "text": _shown(text)}]
+    return [{"title": title, "lines": lines, "text": _shown(text)}]
 
 
 def _run(result: CalibrateResult) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ _WHERE = {
 def sentence(calibration: Calibration, metrics: Metrics) -> str:
     """Whether the probabilities are better now, and how sure that is.
 
-    NLL is the judge, for it is what a fit of T lowers and what no wrong probabilities can lower; ECE is reported beside it.
+    NLL is the judge: a fit of T lowers it, and no wrong probabilities can. ECE is reported beside it.
     """
     before, after = metrics.before, metrics.after
     figures = f"NLL {before.nll:.3f} → {after.nll:.3f}, ECE {before.ece:.3f} → {after.ece:.3f}"
