@@ -41,8 +41,13 @@ SHARED = {
     "the sum": (4, [*SOFTMAX, node("Log", "t", "other")]),
     "minus z, beside sigmoids of both signs": (
         1,
-        [MINUS, node("Sigmoid", "n", "q"), node("Sigmoid", "z", "r"), node("Concat", "q r", "p", axis=1)]
-        + [node("Identity", "n", "other")],
+        [
+            MINUS,
+            node("Sigmoid", "n", "q"),
+            node("Sigmoid", "z", "r"),
+            node("Concat", "q r", "p", axis=1),
+            node("Identity", "n", "other"),
+        ],
     ),
     "a condition": (1, [*SIGMOID, node("Greater", "n three", "other")]),
 }
@@ -54,7 +59,7 @@ def test_pieces_that_another_output_reads_too_are_not_calibrated(what: str) -> N
     classes, nodes = SHARED[what]
     file = open_model(beside("other", nodes, classes, "bool" if what == "a condition" else "float32"))
     for asked in ("p", None):
-        with pytest.raises(ModelError, match="'p'.* shares pieces of its activation with output 'other'") as caught:
+        with pytest.raises(ModelError, match=r"'p'.* shares pieces of its activation with output 'other'") as caught:
             find_head(file, asked)
         assert "'other'" in (caught.value.hint or "")
     inspection = onnxcal.inspect(onnx.ModelProto.FromString(file.to_bytes()))

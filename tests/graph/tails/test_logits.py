@@ -109,6 +109,12 @@ AXES = {
         ["N", 2, 3, 4],
         1,
     ),
+    "product with the weights on the left": ([node("MatMul", "w8 x", "y")], ["N", 3, 8, 5], 2),
+    "product with the weights on the left, then classes last": (
+        [node("MatMul", "w8 x", "a"), node("Transpose", "a", "y", perm=[0, 1, 3, 2])],
+        ["N", 3, 5, 8],
+        3,
+    ),
     "convolution, pooled": ([node("Conv", "x k", "a"), node("GlobalAveragePool", "a", "y")], ["N", 4, 1, 1], 1),
 }
 
@@ -116,7 +122,36 @@ AXES = {
 @pytest.mark.parametrize("name", AXES)
 def test_the_operator_tells_the_class_axis(name: str) -> None:
     nodes, shape, axis = AXES[name]
-    assert head_of(nodes, [IMAGE], shape, KERNEL | {"w5": weights(5, 2)}).axis == axis
+    assert head_of(nodes, [IMAGE], shape, KERNEL | {"w5": weights(5, 2), "w8": weights(8, 4)}).axis == axis
+
+
+TWO_AXES = {
+    "weights on the left": ([node("MatMul", "u x", "y")], [4, "N"], 0),
+    "weights on the left, in a Gemm": ([node("Gemm", "u x b", "y")], [4, "N"], 0),
+    "weights on the left, then samples first": ([node("MatMul", "u x", "a"), node("Transpose", "a", "y")], ["N", 4], 1),
+    "weights on the right": ([node("Transpose", "x", "a"), node("Gemm", "a w", "y")], ["N", 4], 1),
+    "weights on the right, then classes first": (
+        [node("Transpose", "x", "a"), node("MatMul", "a w", "c"), node("Transpose", "c", "y")],
+        [4, "N"],
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWO_AXES)
+def test_of_two_axes_too(name: str) -> None:
+    nodes, shape, axis = TWO_AXES[name]
+    constants = {"u": weights(4, 6), "w": weights(6, 4), "b": weights(4, 1)}
+    head = head_of(nodes, [value("x", [6, "N"])], shape, constants)
+    assert (head.task, head.axis, head.num_classes) == ("multiclass", axis, 4)
+
+
+def test_a_product_of_two_computed_tensors_does_not_tell_the_class_axis() -> None:
+    """Queries by keys: either may count classes."""
+    nodes = [node("MatMul", "x w5", "q"), node("Transpose", "q", "k", perm=[0, 2, 1]), node("MatMul", "q k", "y")]
+    with pytest.raises(ModelError, match="nothing says which counts classes") as caught:
+        head_of(nodes, [value("x", ["N", 3, 5])], ["N", 3, 3], {"w5": weights(5, 2)})
+    assert "--axis" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(("hints", "axis"), [(Hints(axis=3), 3), (Hints(axis=-1), 3), (Hints(axis=2), 2)])
