@@ -146,12 +146,14 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
         head = _head(view, output, hints)
         other = spills_into(view, head)
         if other is not None:
-            reason = f"shares pieces of its activation with output '{other}', which is not computed from probabilities"
-            hint = f"export the model with its activation as one node, or without output '{other}'"
-            return Candidate(output, None, reason, hint, spills=True)
+            raise Unclear(
+                f"shares pieces of its activation with output '{other}', which is not computed from probabilities",
+                f"export the model with its activation as one node, or without output '{other}'",
+                spills=True,
+            )
         return Candidate(output, view.in_main_graph(head) if isinstance(view, InlinedView) else head)
     except Unclear as unclear:
-        return Candidate(output, None, unclear.reason, unclear.hint)
+        return Candidate(output, None, unclear.reason, unclear.hint, unclear.spills)
     except (IndexError, ValueError):  # an operator without the inputs that its specification has
         return Candidate(
             output, None, "ends in nodes that lack inputs or attributes", "the graph is broken: run onnx.checker on it"
@@ -160,10 +162,11 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
 
 def _head(view: GraphView, output: str, hints: Hints) -> Head:
     ending = ending_of(view, output, output)
-    if ending.node.op_type in _CONTROL_FLOW and ending.node.domain in DEFAULT_DOMAINS:
+    if ending.node.op_type in _CONTROL_FLOW and ending.node.domain in DEFAULT_DOMAINS and hints.activation is None:
         raise Unclear(
-            f"is made inside {ending.node.op_type}, where no head can be calibrated",
-            "export the model without control flow around its classifier",
+            f"is made inside {ending.node.op_type}, where no activation is looked for",
+            "pass --activation none if its values are logits, or --activation softmax (sigmoid) if they are "
+            "probabilities; else export the model without control flow around its classifier",
         )
     if isinstance(view, InlinedView) and view.calls_function(ending.node):
         raise Unclear(

@@ -83,12 +83,12 @@ def one_logit_axis(view: GraphView, tensor: str) -> int:
 
 
 def one_column(view: GraphView, tensor: str) -> int | None:
-    """The only axis of length 1 behind the first, in a tensor of three axes."""
+    """The only axis of length 1 behind the first, in a tensor of three axes; the first of them in (N, 1, 1)."""
     found = view.type_of(tensor)
     if found.rank != 3:
         return None
     single = [axis for axis in (1, 2) if found.size(axis) == 1]
-    return single[0] if len(single) == 1 else None
+    return single[0] if single else None
 
 
 def float_type(view: GraphView, logits: str, output: str, default: int = 0) -> str:

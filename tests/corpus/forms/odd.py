@@ -309,3 +309,32 @@ def weights_as_numbers_instead_of_bytes() -> onnx.ModelProto:
     numbers = weights(2000, 4, scale=0.05).reshape(-1)
     made.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.FLOAT, [2000, 4], numbers))
     return made
+
+
+@family
+def made_inside_control_flow() -> Iterator[Form]:
+    """What is made there cannot be told, but where the user says it, the nodes that are added come behind it."""
+
+    def scan(op: str | None) -> onnx.ModelProto:
+        body = [
+            node("Unsqueeze", "x_i i0", "row"),
+            node("MatMul", "row w", "product"),
+            node("Squeeze", "product i0", "z_i"),
+        ]
+        body.append(node(op or "Identity", "z_i", "y_i"))
+        inner = helper.make_graph(body, "body", [value("x_i", [6])], [value("y_i", [4])])
+        nodes = [node("Scan", "x", "scanned", body=inner, num_scan_inputs=1)]
+        return build(nodes, [INPUT], [value("scanned", ["N", 4])], {"w": weights(6, 4), "i0": ints(0)})
+
+    yield Form(
+        "raw logits out of a Scan", scan(None), "scanned", "scanned", activation="none", options={"activation": "none"}
+    )
+    yield Form(
+        "probabilities out of a Scan",
+        scan("Softmax"),
+        "scanned",
+        "scanned",
+        z=lambda tap: np.log(tap("scanned")),
+        rounding=1e-6,
+        options={"activation": "softmax"},
+    )

@@ -40,9 +40,23 @@ LINEAR = {
         [node("DequantizeLinear", "qb s", "bias"), node("MatMul", "x w", "a"), node("Add", "a bias", "y")],
         ["N", 4],
     ),
+    "the last step": (
+        [node("Unsqueeze", "x i1", "a"), node("MatMul", "a w", "c"), node("Gather", "c last", "y", axis=1)],
+        ["N", 4],
+    ),
+    "one of several heads": (
+        [node("MatMul", "x w9", "a"), node("Split", "a sizes", "y other", axis=1)],
+        ["N", 4],
+    ),
+    "some columns": ([node("MatMul", "x w9", "a"), node("Slice", "a i1 five i1", "y")], ["N", 4]),
 }
 CONSTANTS = {
     "w": weights(6, 4),
+    "w9": weights(6, 9),
+    "i1": ints(1),
+    "five": ints(5),
+    "last": np.array(-1),
+    "sizes": ints(4, 5),
     "b": np.array([1, 2, 3, 4], np.float32),
     "lo": np.float32(-9),
     "hi": np.float32(9),
@@ -71,6 +85,12 @@ def test_products_and_quotients_of_two_computed_tensors_are_not(op: str) -> None
     nodes = [node("MatMul", "x w", "a"), node("Relu", "a", "c"), node(op, "a c", "y")]
     with pytest.raises(ModelError, match=op):
         head_of(nodes, [value("x", ["N", 6])], ["N", 4], {"w": weights(6, 4)})
+
+
+def test_rows_of_a_table_are_not() -> None:
+    """An embedding: weights that are looked up, not multiplied."""
+    with pytest.raises(ModelError, match="Gather"):
+        head_of([node("Gather", "w x", "y")], [value("x", ["N"], "int64")], ["N", 4], {"w": weights(6, 4)})
 
 
 def test_a_constant_over_a_tensor_is_not() -> None:

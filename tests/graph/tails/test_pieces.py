@@ -241,6 +241,64 @@ def test_a_sigmoid_in_pieces_is_binary_or_multilabel() -> None:
     refuse("multiclass", nodes, hints=Hints(task="multiclass"))
 
 
+SIGMOIDS = {
+    "exp(-z), by Mul": (
+        [node("Mul", "z minus", "n"), node("Exp", "n", "e"), node("Add", "e one", "t"), node("Div", "one t", "y")],
+        (1,),
+    ),
+    "exp(-z), by Sub": (
+        [node("Sub", "nil z", "n"), node("Exp", "n", "e"), node("Add", "one e", "t"), node("Reciprocal", "t", "y")],
+        (1,),
+    ),
+    "exp(z) / (1 + exp(z))": ([node("Exp", "z", "e"), node("Add", "e one", "t"), node("Div", "e t", "y")], (1,)),
+    "exp(z) / (1 + exp(z)), twice": (
+        [node("Exp", "z", "e"), node("Exp", "z", "f"), node("Add", "one f", "t"), node("Div", "e t", "y")],
+        (1, 2),
+    ),
+    "exp(z) · 1 / (1 + exp(z))": (
+        [node("Exp", "z", "e"), node("Add", "e one", "t"), node("Reciprocal", "t", "u"), node("Mul", "u e", "y")],
+        (1,),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SIGMOIDS)
+def test_other_ways_to_write_a_sigmoid(how: str) -> None:
+    nodes, readers = SIGMOIDS[how]
+    head = head_of(nodes, ("N", 1), classes=1)
+    assert told(head) == ("binary", "sigmoid", "z", 1, 2)
+    assert head.site == Fed(readers, "y", single=False)
+
+
+NEAR_SIGMOIDS = {
+    "exp(o) / (1 + exp(z))": [
+        OTHER,
+        node("Exp", "o", "f"),
+        node("Exp", "z", "e"),
+        node("Add", "e one", "t"),
+        node("Div", "f t", "y"),
+    ],
+    "exp(z) / (2 + exp(z))": [node("Exp", "z", "e"), node("Add", "e two", "t"), node("Div", "e t", "y")],
+    "1 / (1 + exp(-2z))": [
+        node("Mul", "z two", "n"),
+        node("Exp", "n", "e"),
+        node("Add", "e one", "t"),
+        node("Div", "one t", "y"),
+    ],
+    "1 / (1 + exp(1 - z))": [
+        node("Sub", "one z", "n"),
+        node("Exp", "n", "e"),
+        node("Add", "e one", "t"),
+        node("Div", "one t", "y"),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", NEAR_SIGMOIDS)
+def test_what_is_near_a_sigmoid_is_none(what: str) -> None:
+    refuse("Div", NEAR_SIGMOIDS[what], ("N", 1), classes=1)
+
+
 # Values that are divided by their sum
 
 DIVIDED = {
