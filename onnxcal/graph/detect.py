@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Added, Head, Narrowed
+from onnxcal.graph.head import Added, Fed, Head, Narrowed
 from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, coarser, label_values, precision_of, source_of
 from onnxcal.graph.spill import spills_into
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, is_linear, logits_head, probabilities_head
-from onnxcal.graph.tails.registry import Tail
+from onnxcal.graph.tails.registry import Tail, recognise
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
 
@@ -195,7 +195,19 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
         classes=head.keys or _classes(view, head),
         precision=precision,
         quantized=made_by is not None and made_by[1].op_type == "DequantizeLinear",
+        doubled=_activation_before(view, head),
     )
+
+
+def _activation_before(view: GraphView, head: Head) -> str:
+    """Of an activation whose logits are what another one made: how that one was recognised."""
+    if not isinstance(head.site, Fed):
+        return ""
+    try:
+        inner = recognise(view, head.output, head.logits, Hints())
+    except (Unclear, IndexError, ValueError):
+        return ""
+    return "" if inner is None or inner.activation not in ("softmax", "sigmoid") else inner.evidence
 
 
 def _classes(view: GraphView, head: Head) -> tuple[str | int, ...] | None:
