@@ -79,6 +79,15 @@ def test_pieces_that_lead_to_nothing_else_or_only_to_labels_are_calibrated(dead_
     assert find_head(open_model(beside(other, [*SOFTMAX, dead_end], 4, dtype)), "p").logits == "z"
 
 
+@pytest.mark.parametrize("other", ["d", "m", "best", "copy"])
+def test_a_difference_that_is_read_elsewhere_is_what_is_calibrated(other: str) -> None:
+    """As are the logits where the maximum that was subtracted is."""
+    nodes = [node("ReduceMax", "z", "m", axes=[1]), node("Sub", "z m", "d"), node("Exp", "d", "e"), *SOFTMAX[1:]]
+    more = {"best": node("Relu", "m", "best"), "copy": node("Abs", "d", "copy")}
+    head = find_head(open_model(beside(other, [*nodes, *([more[other]] if other in more else [])], 4)), "p")
+    assert (head.logits, head.site) == ("d", Fed((3,), "p", single=False))
+
+
 def outputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

@@ -196,6 +196,16 @@ NOT_COMPOSED = {
     "Exp of logits": [node("Exp", "z", "y")],
     "Exp of Sigmoid": [node("Sigmoid", "z", "p"), node("Exp", "p", "y")],
     "Log of Sigmoid": [node("Sigmoid", "z", "p"), node("Log", "p", "y")],
+    "Log of Softmax that is clipped": [
+        node("Softmax", "z", "p"),
+        node("Clip", "p nil one", "q"),
+        node("Log", "q", "y"),
+    ],
+    "Exp of LogSoftmax that is clipped": [
+        node("LogSoftmax", "z", "p"),
+        node("Relu", "p", "q"),
+        node("Exp", "q", "y"),
+    ],
     "Log of LogSoftmax": [node("LogSoftmax", "z", "p"), node("Log", "p", "y")],
     "Exp of minus LogSoftmax": [node("LogSoftmax", "z", "p"), node("Neg", "p", "q"), node("Exp", "q", "y")],
     "minus LogSoftmax": [node("LogSoftmax", "z", "p"), node("Neg", "p", "y")],
@@ -208,6 +218,18 @@ NOT_COMPOSED = {
 @pytest.mark.parametrize("what", NOT_COMPOSED)
 def test_what_does_not_cancel_is_refused(what: str) -> None:
     refuse("Exp|Log|Neg|Mul|Sub|Abs", NOT_COMPOSED[what])
+
+
+def test_a_maximum_over_everything_is_the_same_for_all_classes() -> None:
+    head = head_of([node("ReduceMax", "z", "m", axes=[0, 1]), *SOFTMAX_OF_Z[1:]])
+    assert head.site == Fed((1, 2), "y", single=False)
+
+
+def test_a_maximum_over_another_axis_than_the_sum_is_not_taken_out() -> None:
+    """Less a number a class, z is other logits; what the rows hold are probabilities all the same."""
+    head = head_of([node("ReduceMax", "z", "m", axes=[0]), *SOFTMAX_OF_Z[1:]])
+    assert told(head) == ("multiclass", "softmax", "y", 1, 4)
+    assert head.site == Added("y", "probabilities")
 
 
 # Sigmoid
