@@ -82,7 +82,7 @@ GRIDS: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
 @pytest.mark.parametrize("what", GRIDS)
 def test_probabilities_on_a_grid_that_is_not_one_are_refused(what: str) -> None:
     nodes, constants = GRIDS[what]
-    with pytest.raises(ModelError, match="[Qq]uantize"):
+    with pytest.raises(ModelError, match=r"[Qq]uantize"):
         head_of(SOFTMAX, *nodes, shape=(4, "N") if "Transpose" in what else ("N", 4), **constants)
 
 
