@@ -120,7 +120,13 @@ def _axis_by_producer(view: GraphView, tensor: str, rank: int) -> int | None:
             if node.op_type in ("MatMul", "Gemm"):  # rows are those of the left operand, columns of the right
                 weights = [view.is_constant(name) for name in node.input[:2]]
                 if weights not in ([True, False], [False, True]):
-                    return None
+                    if rank == 2:
+                        return None
+                    raise Unclear(
+                        f"comes out of a {node.op_type} of two computed tensors, and nothing says which axis counts "
+                        "classes",
+                        f"pass --axis, from 1 to {rank - 1}",
+                    )
                 axis = rank - 2 if weights[0] else rank - 1
             for order in reversed(orders):
                 axis = order.index(axis)

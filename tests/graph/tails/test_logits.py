@@ -168,10 +168,13 @@ def test_of_two_axes_too(name: str) -> None:
 
 def test_a_product_of_two_computed_tensors_does_not_tell_the_class_axis() -> None:
     """Queries by keys: either may count classes."""
-    nodes = [node("MatMul", "x w5", "q"), node("Transpose", "q", "k", perm=[0, 2, 1]), node("MatMul", "q k", "y")]
-    with pytest.raises(ModelError, match="nothing says which counts classes") as caught:
-        head_of(nodes, [value("x", ["N", 3, 5])], ["N", 3, 3], {"w5": weights(5, 2)})
-    assert "--axis" in (caught.value.hint or "")
+    for shape, order in ((["N", 3, 5], [0, 2, 1]), (["N", 7, 3, 5], [0, 1, 3, 2])):
+        nodes = [node("MatMul", "x w5", "q"), node("Transpose", "q", "k", perm=order), node("MatMul", "q k", "y")]
+        inputs, constants = [value("x", shape)], {"w5": weights(5, 2)}
+        with pytest.raises(ModelError, match="nothing says which axis counts classes") as caught:
+            head_of(nodes, inputs, [*shape[:-1], 3], constants)
+        assert "--axis" in (caught.value.hint or "")
+        assert head_of(nodes, inputs, [*shape[:-1], 3], constants, Hints(axis=-1)).axis == len(shape) - 1
 
 
 @pytest.mark.parametrize(("hints", "axis"), [(Hints(axis=3), 3), (Hints(axis=-1), 3), (Hints(axis=2), 2)])
