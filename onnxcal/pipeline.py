@@ -123,7 +123,7 @@ def calibrate(
     )
     original = unpatched(file)
     hints = Hints(task, axis, activation)
-    found = heads_of(original, [unpatched_name(file, name) for name in names_of(head)], hints)
+    found = heads_of(file, original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
@@ -219,7 +219,7 @@ def patch(
     check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
     original = unpatched(file)
     names = [unpatched_name(file, name) or known.output for name in names_of(head)]
-    found = heads_of(original, names, Hints(task or known.task, axis, activation))
+    found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
     check_alone(found, output_name=output_name)
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     options, chosen = run_options(original, source, batch_size, provider, threads)

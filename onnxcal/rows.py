@@ -139,7 +139,7 @@ def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
     kind = probabilities_kind(logits) if logits.task == "multiclass" else None
     if kind is not None:
         raise DataError(
-            f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and sum to 1", hint=hint
+            f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and have one sum", hint=hint
         )
 
 
@@ -147,13 +147,14 @@ def probabilities_kind(logits: Logits) -> str | None:
     """What logits are if they are probabilities, by their values; None if they can be logits.
 
     Rows of a multiclass head that are ≥ 0 and sum to 1; or, after 8-bit quantisation, multiples of 1/255 or 1/256 that
-    sum to almost 1. Of other heads, values in [0, 1] that are no integers, over many samples.
+    sum to almost 1; or either of them times 255 or 256, as 8-bit numbers are read back as integers. Of other heads,
+    values in [0, 1] that are no integers, over many samples.
     """
     if not (logits.values[:8] >= 0).all():  # most logits are seen not to be at once
         return None
     exact, grid, unit = logits.task == "multiclass", logits.task == "multiclass", logits.task != "multiclass"
     unit = unit and logits.n_samples >= _MANY
-    integers = True
+    integers, scaled, whole = True, exact, exact
     for z in value_chunks(logits):
         if not (z >= 0).all():
             return None
@@ -162,13 +163,18 @@ def probabilities_kind(logits: Logits) -> str | None:
             exact = exact and bool((np.abs(sums - 1) <= SOFT_LABEL_TOLERANCE).all())
             steps = [np.abs(z * n - np.rint(z * n)).max() <= GRID_TOLERANCE for n in (255, 256)]
             grid = grid and any(steps) and bool((np.abs(sums - 1) <= GRID_SUM_TOLERANCE).all())
+            off = np.minimum(np.abs(sums / 255 - 1), np.abs(sums / 256 - 1)).max()
+            scaled = scaled and bool(off <= SOFT_LABEL_TOLERANCE)
+            whole = whole and bool(off <= GRID_SUM_TOLERANCE and (z == np.rint(z)).all())
         else:
             unit = unit and bool((z <= 1).all())
             integers = integers and bool((z == np.rint(z)).all())
-        if not (exact or grid or unit):
+        if not (exact or grid or scaled or whole or unit):
             return None
     if exact or grid:
         return "probabilities" if exact else "probabilities in steps of 1/256"
+    if scaled or whole:
+        return "probabilities times 255"
     return None if integers else "probabilities"
 
 

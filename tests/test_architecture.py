@@ -25,7 +25,7 @@ ROOMS = (
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
-    "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
+    "spill", "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]

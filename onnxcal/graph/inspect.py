@@ -118,7 +118,7 @@ def inspect(model: ModelLike) -> Inspection:
 
 def about(head: Head) -> tuple[str, ...]:
     """What is unusual about a head, one sentence each."""
-    return tuple(sentence for look in (_flattening, _material, _selection) for sentence in look(head))
+    return tuple(sentence for look in (_doubling, _flattening, _material, _selection) for sentence in look(head))
 
 
 def about_forced(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
@@ -138,6 +138,14 @@ def about_forced(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
                 f"output '{candidate.output}' ends in {head.evidence}: taking it for logits makes a double "
                 f"{head.activation}, whose temperature corrects the wrong function"
             )
+
+
+def _doubling(head: Head) -> Iterator[str]:
+    if head.doubled:
+        yield (
+            f"the {head.activation} of '{head.output}' reads probabilities already ({head.doubled}), so the model ends "
+            "in two activations: a temperature between them corrects the wrong function; export it with one"
+        )
 
 
 def _flattening(head: Head) -> Iterator[str]:
