@@ -222,7 +222,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
     known = {
         "--data", "--labels", "--batch-size", "--provider", "--threads", "--ignore-index", "--head", "--task", "--axis",
         "--activation", "--method", "--seed", "--force", "--json", "-q", "--quiet", "-v", "--verbose", "-o", "--output",
-        "--exact", "--plot", "--prior", "--smoothing", "--bootstrap", "--no-spool",
+        "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
         "--max-ece", "--temperature", "--calibration",

@@ -365,7 +365,7 @@ def test_what_classes_are_called_holds_whatever_order_the_output_has(names: tupl
 
 @pytest.mark.parametrize(("classes", "options"), [(64, {}), (5, {"batch_size": 5})])
 def test_samples_on_the_axis_of_classes_are_found_out(classes: int, options: dict[str, Any]) -> None:
-    body = [node("Transpose", "x", "t"), node("MatMul", "w t", "out")]
+    body = [node("Transpose", "x", "t"), node("MatMul", "w t", "m"), node("Einsum", "m", "out", equation="kn->kn")]
     model = build(body, [value("x", ["N", F])], [value("out", [classes, "N"])], {"w": weights(classes, F)})
     x = np.random.default_rng(7).normal(size=(4 * classes, F)).astype(np.float32)
     z = x.astype(np.float64) @ weights(classes, F).astype(np.float64).T
@@ -374,6 +374,14 @@ def test_samples_on_the_axis_of_classes_are_found_out(classes: int, options: dic
         onnxcal.calibrate(model, (x, y), **options)
     assert caught.value.hint == "pass --axis 0"
     assert temperature(model, x, y, axis=0, **options) == pytest.approx(expected(z, y), rel=1e-5)
+
+
+def test_weights_on_the_left_make_the_first_axis_the_classes() -> None:
+    body = [node("Transpose", "x", "t"), node("MatMul", "w t", "out")]
+    model = build(body, [value("x", ["N", F])], [value("out", [5, "N"])], {"w": weights(5, F)})
+    x = np.random.default_rng(7).normal(size=(20, F)).astype(np.float32)
+    z = x.astype(np.float64) @ weights(5, F).astype(np.float64).T
+    assert temperature(model, x, drawn(z), batch_size=5) == pytest.approx(expected(z, drawn(z)), rel=1e-5)
 
 
 def test_a_batch_as_long_as_the_class_axis_is_no_reason_to_refuse() -> None:
