@@ -43,9 +43,7 @@ class Looked:
         return subject_of(self.calibration, fitted=fitted, classes=self.classes)
 
 
-def subject_of(
-    calibration: Calibration, *, fitted: bool = False, classes: Sequence[str] | None = None
-) -> Subject:
+def subject_of(calibration: Calibration, *, fitted: bool = False, classes: Sequence[str] | None = None) -> Subject:
     """The samples behind a calibration, before and after.
 
     Parameters
@@ -193,7 +191,7 @@ def known_calibration(
 
 
 def class_names(head: Head) -> tuple[str, ...] | None:
-    """What the model calls the classes of its logits, in their order; None if it numbers them from 0 or does not say."""
+    """What the model calls the classes of its logits, in their order; None if that is 0, 1, … or not known."""
     if head.classes is None or list(head.classes) == list(range(len(head.classes))):
         return None
     order = shown_classes(head) or range(len(head.classes))

@@ -9,7 +9,7 @@ from onnxcal.errors import UsageError
 KINDS = {
     "reliability": "Accuracy over confidence, before and after, with counts, bands and ECE.",
     "classes": "The same for the six classes that add most to the ECE.",
-    "temperature": "NLL and ECE against T, with the fitted T, its interval and T = 1.",
+    "temperature": "NLL and ECE against T: the fitted T, its interval, the model as it was.",
     "sweep": "Reliability at a range of temperatures.",
     "risk-coverage": "Errors among the surest predictions, before and after, with AURC.",
     "confidence": "How sure right and wrong predictions are, before and after.",
