@@ -20,6 +20,7 @@ from onnxcal.errors import (
 from onnxcal.version import __version__
 
 if TYPE_CHECKING:
+    from onnxcal import plots as plots
     from onnxcal.calibrators import Calibration, fit
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
@@ -66,6 +67,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":  # a module; it is imported by those who draw
+        return importlib.import_module("onnxcal.plots")
     if name not in _LAZY:
         raise AttributeError(f"module 'onnxcal' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name]), name)
@@ -74,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "plots"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx
 
@@ -114,6 +115,26 @@ class LogitsResult:
     """Digest of the inputs and labels."""
     warnings: tuple[str, ...] = ()
     """Casts that were made, and the like."""
+
+
+@dataclass(frozen=True)
+class PlotResult:
+    """What `plot` drew."""
+
+    kind: str
+    """Which plot."""
+    output: FileRecord
+    """The picture."""
+    temperature: float
+    """T of "after"."""
+    n_samples: int
+    """Rows of logits that are shown."""
+    split: str
+    """What kind of samples these are, see `Metrics`."""
+    data: Any
+    """The numbers that are drawn: the dataclass that the kind is made from."""
+    warnings: tuple[str, ...] = ()
+    """Casts that were made, and what the user should know about the fit."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ COMMANDS = {
     "patch": "Put a known temperature into a model.",
     "verify": "Run a patched model and check that it is what its calibration says.",
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
+    "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
     "revert": "Take the patch out again.",
     "demo": "Calibrate a bundled network on bundled data, and see what changes.",
     "completion": "Print the completion script for a shell.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, 
 
     from onnxcal.atomic import check_apart, check_writable, write_file
     from onnxcal.cli.show import progress_bar, show
-    from onnxcal.graph.filerecord import FileRecord
+    from onnxcal.graph.filerecord import FileRecord, file_digest
     from onnxcal.inference import collect_logits
     from onnxcal.report import terminal
     from onnxcal.results import LogitsResult
@@ -37,14 +36,6 @@ def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, 
     origin = {"task": found.head.task, "output": found.head.output, "data_sha256": found.data_sha256}
     texts = {key: np.array(text) for key, text in origin.items()}
     write_file(output, lambda file: np.savez(file, logits=found.values, labels=found.labels, **texts), force=force)  # type: ignore[arg-type]
-    record = FileRecord(str(output), lambda: _sha256(output))
+    record = FileRecord(str(output), lambda: file_digest(output))
     result = LogitsResult(record, found.head, found.n_samples, found.data_sha256, found.warnings)
     show(result, terminal.print_logits, as_json=as_json, quiet=quiet, verbose=verbose)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 21):
-            digest.update(block)
-    return digest.hexdigest()

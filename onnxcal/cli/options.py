@@ -98,6 +98,13 @@ def fit_options() -> Callable[[Function], Function]:
             "--smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="EPS",
             help="Spread this share of each label over all classes (Laplace: 1/(N+1)). Default none.",
         ),
+        bootstrap_options(),
+    )  # fmt: skip
+
+
+def bootstrap_options() -> Callable[[Function], Function]:
+    """How sure scores are."""
+    return _all(
         click.option(
             "--bootstrap", type=click.IntRange(0, 100_000), default=1000, show_default=True, metavar="N",
             help="Resamples for the intervals of the scores; 0 for none.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,3 +35,12 @@ class FileRecord:
     def as_json(self) -> dict[str, Any]:
         """Path and digest."""
         return {"path": self.path, "sha256": self.sha256}
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as it is now."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 21):
+            digest.update(block)
+    return digest.hexdigest()

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from onnxcal.errors import DataError
 
 DEFAULT_BINS = 15
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class ReliabilityBins:
     """(M,), mean confidence in each bin."""
     variance: NDArray[np.float64]
     """(M,), Σ w² c (1 − c) over the confidences c of each bin: of the number of hits, if they are honest."""
+    effective: NDArray[np.float64]
+    """(M,), (Σ w)² / Σ w²: how many samples of equal weight say as much (Kish 1965); the counts, without weights."""
 
     @property
     def ece(self) -> float:
@@ -42,6 +46,25 @@ class ReliabilityBins:
         its mean absolute value is √(2v/π).
         """
         return float(np.sqrt(2 / np.pi * self.variance).sum() / self.weights.sum())
+
+    @property
+    def band(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(M,) low and (M,) high: the 95 % interval of each bin's accuracy; 0 to 1 where there are no samples."""
+        return wilson_interval(self.accuracy, self.effective)
+
+
+def wilson_interval(
+    share: NDArray[np.float64], n: NDArray[np.float64], z: float = Z95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Interval of a probability from the share of hits in n independent trials (Wilson 1927).
+
+    The p that satisfy |share − p| ≤ z √(p (1 − p) / n): unlike share ± z · stderr it lies in [0, 1], and says what few
+    trials are worth even where all or none were hits.
+    """
+    scale = n + z * z
+    centre = (n * share + z * z / 2) / scale
+    half = z / scale * np.sqrt(n * share * (1 - share) + z * z / 4)
+    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
 
 
 def reliability_bins(
@@ -84,6 +107,7 @@ def reliability_bins(
         accuracy=total(w * correct) / safe,
         confidence=total(w * confidence) / safe,
         variance=total(w * w * confidence * np.maximum(1 - confidence, 0)),
+        effective=weights**2 / np.where(weights > 0, total(w * w), 1.0),
     )
 
 

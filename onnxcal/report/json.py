@@ -16,7 +16,8 @@ def as_document(result: Any) -> dict[str, Any]:
     """A result dataclass as a JSON document, the schema first.
 
     What has a method `as_json` is shown as that says. Fields marked `metadata={"json": False}` are left out, NumPy
-    scalars become Python's, and numbers that JSON does not have (NaN, infinity) become null.
+    arrays and scalars become lists and Python's numbers, and numbers that JSON does not have (NaN,
+    infinity) become null.
     """
     return {"schema": SCHEMA, **_plain(result)}
 
@@ -41,8 +42,13 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+        return _plain(value) if isinstance(value, list) else _number(value)
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

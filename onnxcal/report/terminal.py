@@ -21,7 +21,15 @@ from onnxcal.metrics import Metrics, Scores
 from onnxcal.report.bars import bar_glyphs_for, reliability_lines
 from onnxcal.report.drawing import draw, glyphs_for, sizes
 from onnxcal.report.printable import printable
-from onnxcal.results import CalibrateResult, EvaluateResult, FitResult, LogitsResult, PatchResult, RevertResult
+from onnxcal.results import (
+    CalibrateResult,
+    EvaluateResult,
+    FitResult,
+    LogitsResult,
+    PatchResult,
+    PlotResult,
+    RevertResult,
+)
 from onnxcal.verification import Verification, VerifyResult
 
 _LABEL_WIDTH = len("temperature") + 2
@@ -107,6 +115,14 @@ def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
         table.add_row(name, value)
     _console().print(Padding(table, (1, 0, 1, 2), expand=False))
     _print_warnings(result.warnings)
+
+
+def print_plotted(result: PlotResult, verbose: bool) -> None:
+    """`plot`."""
+    split = "" if result.split == "eval" else f", {_SPLITS[result.split]}"
+    _print_rows([("shown", f"{result.n_samples:,} samples{split}, at T = 1 and at T = {result.temperature:.5g}")])
+    _print_warnings(result.warnings)
+    _print_rows([("written", _path(result.output.path))])
 
 
 def print_reverted(result: RevertResult, verbose: bool) -> None:

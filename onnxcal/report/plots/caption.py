@@ -1,0 +1,31 @@
+"""The line above a figure that says what it is of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnxcal.report.plots.text import plain, shown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from onnxcal.metrics.subject import Subject
+
+_SPLITS = {"holdout": ", the held-out half", "eval": "", "fit": ", which T was fitted on"}
+
+
+def put_caption(figure: Figure, subject: Subject, note: str = "") -> None:
+    """Which samples, which output of the model, and a note."""
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.03)  # type: ignore[union-attr, call-arg]
+    text = figure.suptitle(" · ".join(filter(None, (caption(subject), note))), x=0.012, ha="left", fontsize=9)
+    plain(text)
+
+
+def caption(subject: Subject) -> str:
+    """What `put_caption` says."""
+    logits = subject.sample.logits
+    said = f"{logits.n_samples:,} samples"
+    if logits.task == "multilabel":
+        said += f" of {logits.num_classes:,} labels each"
+    said += _SPLITS[subject.split]
+    return said if subject.output is None else f"'{shown_name(subject.output)}': {said}"
