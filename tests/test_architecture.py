@@ -21,7 +21,7 @@ from onnxcal.verification import verify
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
     "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph",
-    "inference", "heldout", "verification", "results", "report", "output", "heads", "pipeline", "torch", "cli",
+    "inference", "heldout", "verification", "subjects", "results", "report", "output", "heads", "pipeline", "plots", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
