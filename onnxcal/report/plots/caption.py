@@ -29,7 +29,7 @@ def put_caption(figure: Figure, subject: Subject, note: str = "") -> None:
 def caption(subject: Subject) -> str:
     """What `put_caption` says."""
     logits = subject.sample.logits
-    said = f"{logits.n_samples:,} samples"
+    said = "1 sample" if logits.n_samples == 1 else f"{logits.n_samples:,} samples"
     if logits.task == "multilabel":
         said += f" of {logits.num_classes:,} labels each"
     said += _SPLITS[subject.split]
