@@ -8,12 +8,13 @@ from typing import TypeAlias
 
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import UsageError
-from onnxcal.graph.detect import find_head
+from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.head import Head
-from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
+from onnxcal.graph.view import GraphView
 from onnxcal.output import Patches
 from onnxcal.verification.head import recorded_head
 
@@ -28,15 +29,21 @@ def names_of(head: str | Sequence[str] | None) -> list[str | None]:
     return list(dict.fromkeys(head)) or [None]
 
 
-def heads_of(original: ModelFile, names: Sequence[str | None], hints: Hints) -> list[Head]:
+def heads_of(file: ModelFile, original: ModelFile, names: Sequence[str | None], hints: Hints) -> list[Head]:
     """The heads of some names.
+
+    Parameters
+    ----------
+    file : the model that was given, perhaps with patches of other heads, which it keeps.
+    original : the same without patches.
 
     Raises
     ------
     ModelError
         One of them is no head.
     UsageError
-        Two of them show the same probabilities, and so have one temperature.
+        Two of them show the same probabilities, and so have one temperature; or one is computed from what another (or
+        one that the file keeps) calibrates, whose temperature would change its logits.
     """
     found = [find_head(original, name, hints) for name in names]
     for index, one in enumerate(found):
@@ -45,7 +52,35 @@ def heads_of(original: ModelFile, names: Sequence[str | None], hints: Hints) -> 
             raise UsageError(
                 f"'{twin.output}' and '{one.output}' show the same probabilities", hint="pass one of them as --head"
             )
+    _check_unchained(original, [*found, *(head for _, head in _kept(file, original, found))])
     return found
+
+
+def _kept(file: ModelFile, original: ModelFile, found: Sequence[Head]) -> list[tuple[CalibratedHead, Head]]:
+    """The calibrated heads of a file that calibrating others leaves as they are."""
+    recorded = [(entry, recorded_head(original, entry)) for entry in calibrated_heads(file)]
+    names = {head.output for head in found}
+    return [
+        (entry, head)
+        for entry, head in recorded
+        if head.output not in names and not any(head.shares_calibration(other) for other in found)
+    ]
+
+
+def _check_unchained(original: ModelFile, heads: Sequence[Head]) -> None:
+    """Raise UsageError if one head's logits are computed from what another calibrates."""
+    if len(heads) < 2:
+        return
+    view = GraphView(original)
+    for first in heads:
+        changed = view.depend_on(changed_first(original, [first]))
+        last = next((head for head in heads if head is not first and head.logits in changed), None)
+        if last is not None:
+            raise UsageError(
+                f"'{last.output}' is computed from the probabilities of '{first.output}': with a temperature for both, "
+                "it would no longer have the logits that its own was made for",
+                hint=f"calibrate '{last.output}' alone, or '{first.output}' alone, in the model without a patch",
+            )
 
 
 def check_alone(found: Sequence[Head], **options: object) -> None:
@@ -63,18 +98,19 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
 
     A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
     """
-    kept, made = [], {patch.head.output: (patch, calibration) for patch, calibration in new}
+    made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
-        head = recorded_head(original, entry)
-        if head.output in made:
-            patch, calibration = made[head.output]
+        output = entry.head["output"]
+        if output in made:
+            patch, calibration = made[output]
             again = replace(
                 patch,
                 output_name=patch.output_name or entry.output_name,
                 keep_logits=patch.keep_logits or entry.keep_logits,
             )
-            made[head.output] = (again, calibration)
-        elif not any(head.shares_calibration(patch.head) for patch, _ in new):
-            known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-            kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
+            made[output] = (again, calibration)
+    kept = []
+    for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
+        known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
+        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
     return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]

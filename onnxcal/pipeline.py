@@ -32,6 +32,8 @@ from onnxcal.metrics import Metrics, score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.output import choose_target, write, write_verified
 from onnxcal.report.calibration import write_calibration
+from onnxcal.report.command import as_command
+from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
 
 
@@ -59,6 +61,7 @@ def calibrate(
     in_place: bool = False,
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
@@ -85,6 +88,7 @@ def calibrate(
     keep_logits : make the calibrated logits one more output.
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
+    report : write what was found as one HTML file (extra `report`).
     max_ece : refuse to write if the ECE after calibration is larger.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
@@ -100,6 +104,7 @@ def calibrate(
     VerificationError, GateError
         A check said no; nothing was written.
     """
+    asked = as_command("calibrate", {**locals()}, calibrate)
     check_task(task)
     check_method(method)
     check_resamples(bootstrap)
@@ -109,13 +114,16 @@ def calibrate(
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
         check_writable(Path(save_calibration), force=force)
+    if report is not None:
+        check_report_libraries()
+        check_writable(Path(report), force=force)
     check_apart(
-        [target.path if not in_place else None, _path(save_calibration)],
+        [target.path if not in_place else None, _path(save_calibration), _path(report)],
         [file.path, data, labels, eval_data, eval_labels],
     )
     original = unpatched(file)
     hints = Hints(task, axis, activation)
-    found = heads_of(original, [unpatched_name(file, name) for name in names_of(head)], hints)
+    found = heads_of(file, original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
@@ -147,7 +155,7 @@ def calibrate(
     first = calibrated[0]
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
-    return CalibrateResult(
+    result = CalibrateResult(
         model=FileRecord.of(file),
         output=written.record,
         head=first.head,
@@ -158,6 +166,9 @@ def calibrate(
         warnings=tuple(dict.fromkeys((*warnings, *notes))),
         proto=written.proto,
     )
+    if report is not None:
+        write_report(result, original, report, figures={}, command=asked, force=force)
+    return result
 
 
 def patch(
@@ -208,7 +219,7 @@ def patch(
     check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
     original = unpatched(file)
     names = [unpatched_name(file, name) or known.output for name in names_of(head)]
-    found = heads_of(original, names, Hints(task or known.task, axis, activation))
+    found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
     check_alone(found, output_name=output_name)
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     options, chosen = run_options(original, source, batch_size, provider, threads)

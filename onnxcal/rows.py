@@ -106,7 +106,7 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
     if values.ndim == 0:
         raise DataError("logits are a single number, expected one row a sample", hint="pass an array of shape (N, K)")
     if task == "binary":
-        return values.reshape(-1)
+        return as_rows(values, task, axis)
     if not 0 <= axis < values.ndim:
         raise DataError(
             f"logits of shape {values.shape} have no class axis {axis}",
@@ -114,14 +114,21 @@ def logit_rows(values: NDArray[Any], task: Task, axis: int, *, flatten: bool = F
         )
     if values.shape[axis] == 0:
         raise DataError(f"logits of shape {values.shape} have no classes on axis {axis}", hint="pass the right --axis")
-    if flatten:
-        return values.reshape(int(np.prod(values.shape[:axis])), -1)
-    if values.shape[axis] < 2 and task == "multiclass":
+    if values.shape[axis] < 2 and task == "multiclass" and not flatten:
         raise DataError(
             f"logits of shape {values.shape} have one class on axis {axis}: a softmax over it is always 1",
             hint="pass --task binary if it is one logit of a sigmoid, or the right --axis",
         )
-    return np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
+    return as_rows(values, task, axis, flatten=flatten)
+
+
+def as_rows(array: NDArray[Any], task: Task, axis: int, *, flatten: bool = False) -> NDArray[Any]:
+    """An array of the logits' shape in the order of `logit_rows`, whatever it holds."""
+    if task == "binary":
+        return array.reshape(-1)
+    if flatten:
+        return array.reshape(int(np.prod(array.shape[:axis])), -1)
+    return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
 
 
 def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
@@ -132,7 +139,7 @@ def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
     kind = probabilities_kind(logits) if logits.task == "multiclass" else None
     if kind is not None:
         raise DataError(
-            f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and sum to 1", hint=hint
+            f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and have one sum", hint=hint
         )
 
 
@@ -140,13 +147,14 @@ def probabilities_kind(logits: Logits) -> str | None:
     """What logits are if they are probabilities, by their values; None if they can be logits.
 
     Rows of a multiclass head that are ≥ 0 and sum to 1; or, after 8-bit quantisation, multiples of 1/255 or 1/256 that
-    sum to almost 1. Of other heads, values in [0, 1] that are no integers, over many samples.
+    sum to almost 1; or either of them times 255 or 256, as 8-bit numbers are read back as integers. Of other heads,
+    values in [0, 1] that are no integers, over many samples.
     """
     if not (logits.values[:8] >= 0).all():  # most logits are seen not to be at once
         return None
     exact, grid, unit = logits.task == "multiclass", logits.task == "multiclass", logits.task != "multiclass"
     unit = unit and logits.n_samples >= _MANY
-    integers = True
+    integers, scaled, whole = True, exact, exact
     for z in value_chunks(logits):
         if not (z >= 0).all():
             return None
@@ -155,13 +163,18 @@ def probabilities_kind(logits: Logits) -> str | None:
             exact = exact and bool((np.abs(sums - 1) <= SOFT_LABEL_TOLERANCE).all())
             steps = [np.abs(z * n - np.rint(z * n)).max() <= GRID_TOLERANCE for n in (255, 256)]
             grid = grid and any(steps) and bool((np.abs(sums - 1) <= GRID_SUM_TOLERANCE).all())
+            off = np.minimum(np.abs(sums / 255 - 1), np.abs(sums / 256 - 1)).max()
+            scaled = scaled and bool(off <= SOFT_LABEL_TOLERANCE)
+            whole = whole and bool(off <= GRID_SUM_TOLERANCE and (z == np.rint(z)).all())
         else:
             unit = unit and bool((z <= 1).all())
             integers = integers and bool((z == np.rint(z)).all())
-        if not (exact or grid or unit):
+        if not (exact or grid or scaled or whole or unit):
             return None
     if exact or grid:
         return "probabilities" if exact else "probabilities in steps of 1/256"
+    if scaled or whole:
+        return "probabilities times 255"
     return None if integers else "probabilities"
 
 
@@ -175,17 +188,40 @@ def label_rows(
     DataError
         The labels are not integers, or their shape does not fit.
     """
+    return label_values(arranged_labels(labels, shape, task, axis, flatten=flatten), task)
+
+
+def arranged_labels(
+    labels: NDArray[Any], shape: tuple[int, ...], task: Task, axis: int, *, flatten: bool = False
+) -> NDArray[Any]:
+    """Labels for logits of `shape` in the order of their rows, as they are: (N,), or one number a class.
+
+    Raises
+    ------
+    DataError
+        Their shape does not fit.
+    """
     if task == "binary":
-        return _as_numbers(_fit(labels, shape, shape).reshape(-1))
+        return _fit(labels, shape, shape).reshape(-1)
     if task == "multilabel":
-        fitted = _fit(labels, shape, shape)
-        return _as_numbers(np.moveaxis(fitted, axis, -1).reshape(-1, shape[axis]))
+        return as_rows(_fit(labels, shape, shape), task, axis)
     sample_shape = shape[:axis] if flatten else shape[:axis] + shape[axis + 1 :]
-    num_classes = int(np.prod(shape[axis:])) if flatten else shape[axis]
     if labels.shape == shape and labels.shape != sample_shape:
-        rows = labels.reshape(-1, num_classes) if flatten else np.moveaxis(labels, axis, -1).reshape(-1, num_classes)
-        return _from_one_hot(_as_numbers(rows))
-    return _as_indices(_fit(labels, sample_shape, shape, axis=axis).reshape(-1))
+        return as_rows(labels, task, axis, flatten=flatten)
+    return _fit(labels, sample_shape, shape, axis=axis).reshape(-1)
+
+
+def label_values(arranged: NDArray[Any], task: Task) -> LabelArray:
+    """Labels that stand in the order of the rows as class indices, one-hot rows too; or as float64.
+
+    Raises
+    ------
+    DataError
+        They are no numbers of that kind.
+    """
+    if task != "multiclass":
+        return _as_numbers(arranged)
+    return _as_indices(arranged) if arranged.ndim == 1 else _from_one_hot(_as_numbers(arranged))
 
 
 def kept_rows(labels: LabelArray, ignore_index: int) -> NDArray[np.bool_]:

@@ -19,8 +19,8 @@ from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference import collect_logits
 from onnxcal.inference.collect import Progress
+from onnxcal.inference.layout import moves_places
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize
-from onnxcal.inference.samples import shown_classes
 from onnxcal.logits import Task
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.metrics.subject import Subject
@@ -191,9 +191,11 @@ def known_calibration(
 
 
 def class_names(head: Head) -> tuple[str, ...] | None:
-    """What the model calls the classes of its logits, in their order; None if that is 0, 1, … or not known."""
+    """What the model calls the classes of its logits, in their order.
+
+    None if that is 0, 1, … or not known; also where a `ZipMap` names the classes of an output that shows them in
+    another order than the logits, which is found when the model runs.
+    """
     if head.classes is None or list(head.classes) == list(range(len(head.classes))):
         return None
-    order = shown_classes(head) or range(len(head.classes))
-    names = dict(zip(order, map(str, head.classes), strict=False))
-    return tuple(names.get(index, str(index)) for index in range(len(head.classes)))
+    return None if head.keys is not None and moves_places(head) else tuple(map(str, head.classes))

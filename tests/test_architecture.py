@@ -20,12 +20,13 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph", "inference",
-    "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots", "pipeline", "torch", "cli",
+    "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph",
+    "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots", "pipeline",
+    "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
-    "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
+    "spill", "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]
@@ -87,7 +88,12 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
         ("onnxruntime", {"onnxcal.inference.session"}),
         ("click", {name for name in map(module_name, FILES) if name.startswith("onnxcal.cli")}),
         ("torch", {"onnxcal.torch"}),
-        ("matplotlib", {"onnxcal.plots"} | {n for n in map(module_name, FILES) if n.startswith("onnxcal.report.plots.")} | {"onnxcal.report.plots"}),
+        (
+            "matplotlib",
+            {"onnxcal.plots"}
+            | {n for n in map(module_name, FILES) if n.startswith("onnxcal.report.plots.")}
+            | {"onnxcal.report.plots"},
+        ),
         ("sklearn", set()),
         ("scipy", set()),
         ("onnxsim", set()),
@@ -190,7 +196,7 @@ def test_error_tree_is_the_one_that_its_module_draws() -> None:
 
 # Command-line options and Python arguments
 
-PRINTING = {"as_json", "quiet", "verbose", "help"}
+PRINTING = {"as_json", "quiet", "verbose", "help", "plot"}
 COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "calibrate": (onnxcal.calibrate, set()),
     "logits": (onnxcal.collect_logits, {"output", "force"}),
@@ -212,7 +218,14 @@ def options(command: str) -> dict[str, click.Option]:
 @pytest.mark.parametrize("command", COMMAND_OF)
 def test_python_arguments_have_the_names_of_the_options(command: str) -> None:
     function, only_cli = COMMAND_OF[command]
-    arguments = set(inspect.signature(function).parameters) - {"model", "patched", "logits", "kind", "source", "progress"}
+    arguments = set(inspect.signature(function).parameters) - {
+        "model",
+        "patched",
+        "logits",
+        "kind",
+        "source",
+        "progress",
+    }
     if command == "fit":
         arguments -= {"labels", "sample_weight"}  # the command finds them in LOGITS.npz
     assert set(options(command)) - PRINTING - only_cli == arguments
@@ -235,7 +248,8 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
     known = {
         "--data", "--labels", "--batch-size", "--provider", "--threads", "--ignore-index", "--head", "--task", "--axis",
         "--activation", "--method", "--seed", "--force", "--json", "-q", "--quiet", "-v", "--verbose", "-o", "--output",
-        "--exact", "--prior", "--smoothing", "--bootstrap", "--no-spool", "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
+        "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
+        "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
         "--max-ece", "--temperature", "--calibration", "--style",
     }  # fmt: skip
@@ -294,7 +308,9 @@ def loaded_by(words: list[str], folder: Path) -> set[str]:
     return set((folder / "loaded.txt").read_text().split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["calibrate", "--help"], ["plot", "--help"], ["completion", "bash"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["--version"], ["calibrate", "--help"], ["plot", "--help"], ["completion", "bash"]]
+)
 def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     assert loaded_by(words, tmp_path) == set()
 

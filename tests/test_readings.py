@@ -11,12 +11,14 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnxcal
-from onnxcal.errors import DataError, ModelError
+from onnxcal.errors import DataError, ModelError, VerificationError
 from tests.builders import classifier, labelled_data, softmax
 from tests.corpus.form import Shape, build, ints, node, value, weights
+from tests.corpus.forms.ml import labels_of, ml_model
+from tests.corpus.forms.trees import Stumps
 from tests.inference.test_samples import X as ML_X
 from tests.inference.test_samples import linear_classifier
-from tests.reference.likelihood import best_temperature, one_hot
+from tests.reference.likelihood import best_temperature, one_hot, pairs
 
 X, Y = labelled_data(300)
 
@@ -156,6 +158,70 @@ def test_what_stands_between_margins_and_their_output_may_have_no_other_reader()
     shown = [value("out", ["N", 2]), value("other", ["N", 2])]
     with pytest.raises(ModelError, match="something else reads it"):
         onnxcal.patch(build(body, [value("x", ["N", 6])], shown, {"v": weights(6, 1)}), temperature=2.0, head="out")
+
+
+BEHIND_SCORES = {
+    "nothing": ([], {}, "float32"),
+    "Cast": ([node("Cast", "scores", "out", to=TensorProto.FLOAT16)], {}, "float16"),
+    "Clip": ([node("Clip", "scores low high", "out")], {"low": np.float32(-50), "high": np.float32(50)}, "float32"),
+    "narrow Clip": (
+        [node("Clip", "scores low high", "out")],
+        {"low": np.float32(-1), "high": np.float32(1)},
+        "float32",
+    ),
+    "Gather": ([node("Gather", "scores both", "out", axis=1)], {"both": ints(0, 1)}, "float32"),
+    "Gather that swaps": ([node("Gather", "scores both", "out", axis=1)], {"both": ints(1, 0)}, "float32"),
+}
+
+
+def two_trees(behind: str) -> onnx.ModelProto:
+    """A tree on feature 0, and one on feature 1 with other leaves: scores of two classes, and something behind them."""
+    nodes, constants, dtype = BEHIND_SCORES[behind]
+    stumps = Stumps(2, [(0, 0.0, {0: -2.0}, {0: 3.0}), (1, 0.0, {1: 2.5}, {1: -4.0})])
+    shown = [labels_of([0, 1]), value("out" if nodes else "scores", ["N", 2], dtype)]
+    return ml_model([stumps.node("NONE"), *nodes], shown, ml=3, constants=constants)
+
+
+@pytest.mark.parametrize("behind", BEHIND_SCORES)
+def test_two_scores_that_are_no_margins_are_refused_whatever_stands_behind_them(behind: str) -> None:
+    model = two_trees(behind)
+    with pytest.raises(ModelError, match="its columns are two scores"):
+        onnxcal.calibrate(model, (X, Y % 2))
+    patched = onnxcal.patch(model, temperature=2.0).proto
+    assert patched is not None
+    with pytest.raises(ModelError, match="its columns are two scores"):
+        onnxcal.verify(model, patched, X)
+
+
+@pytest.mark.parametrize("behind", BEHIND_SCORES)
+def test_margins_are_known_whatever_stands_behind_them(behind: str) -> None:
+    nodes, constants, dtype = BEHIND_SCORES[behind]
+    stumps = Stumps(2, [(0, 0.0, {0: 2.0, 1: -2.0}, {0: -3.0, 1: 3.0})])
+    shown = [labels_of([0, 1]), value("out" if nodes else "scores", ["N", 2], dtype)]
+    model = ml_model([stumps.node("NONE"), *nodes], shown, ml=3, constants=constants)
+    s = np.where(X[:, 0] <= 0, -2.0, 3.0)
+    y = (np.random.default_rng(6).random(len(s)) < 1 / (1 + np.exp(-s / 2))).astype(int)
+    shown = 1 - y if behind == "Gather that swaps" else y
+    assert temperature(model, X, shown) == pytest.approx(best_temperature(*pairs(s, y)), rel=1e-6)
+
+
+def test_a_label_that_the_graph_makes_of_a_threshold_may_not_change() -> None:
+    """σ(z/T) > 0.3 is another decision than σ(z) > 0.3."""
+    model = classifier(
+        [node("Sigmoid", "logits", "p"), node("Greater", "p limit", "over"), node("Cast", "over", "label", to=7)],
+        output="p",
+        output_shape=["N", 1],
+        classes=1,
+        more_outputs=[helper.make_tensor_value_info("label", TensorProto.INT64, ["N", 1])],
+        initializers=[onnx.numpy_helper.from_array(np.float32(0.3), "limit")],
+    )
+    patched = onnxcal.patch(model, temperature=3.0, head="p").proto
+    assert patched is not None
+    assert (outputs(model)["label"] != outputs(patched)["label"]).any()
+    verification = onnxcal.verify(model, patched, X).verification
+    assert [check.name for check in verification.checks if not check.passed] == ["other outputs"]
+    with pytest.raises(VerificationError, match="'label'"):
+        onnxcal.patch(model, temperature=3.0, head="p", data=X)
 
 
 def test_raw_logits_that_are_said_to_be_probabilities_are_refused() -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxcal
 from onnxcal.errors import DataError, ModelError, UsageError
 from tests.builders import classifier, save, softmax
+from tests.corpus.form import node
 from tests.reference.likelihood import best_temperature, one_hot, pairs
 
 W = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -134,6 +135,45 @@ def test_heads_that_share_their_probabilities_are_refused_as_two() -> None:
     )
     with pytest.raises(UsageError, match="same probabilities"):
         onnxcal.patch(twins, temperature=2.0, head=["p", "log_p"])
+
+
+def chain(raw: bool = False) -> onnx.ModelProto:
+    """x → Softmax `kind` → Softmax `sub`; or with raw logits as `kind`."""
+    nodes = [node("MatMul", "kind u", "s"), softmax("s", "sub")]
+    return classifier(
+        [node("Identity", "logits", "kind") if raw else softmax("logits", "kind"), *nodes],
+        output="kind",
+        more_outputs=[helper.make_tensor_value_info("sub", TensorProto.FLOAT, ["N", 3])],
+        initializers=[numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "u")],
+    )
+
+
+@pytest.mark.parametrize("order", [["kind", "sub"], ["sub", "kind"]])
+def test_a_head_that_reads_the_probabilities_of_another_is_refused_beside_it(order: list[str]) -> None:
+    """Before anything is fitted, and also where the first of the two is in the file already."""
+    x, _, y = data()
+    labels = {"kind": y["kind"], "sub": y["kind"] % 3}
+    said = "'sub' is computed from the probabilities of 'kind'"
+    with pytest.raises(UsageError, match=said):
+        onnxcal.calibrate(chain(), (x, labels), head=order, progress=lambda *_: pytest.fail("it was run"))
+    once = onnxcal.patch(chain(), temperature=2.0, head=order[0]).proto
+    assert once is not None
+    with pytest.raises(UsageError, match=said):
+        onnxcal.patch(once, temperature=3.0, head=order[1])
+    with pytest.raises(UsageError, match=said):
+        onnxcal.calibrate(once, (x, labels[order[1]]), head=order[1], progress=lambda *_: pytest.fail("it was run"))
+    again = onnxcal.calibrate(once, (x, labels[order[0]]), head=order[0], no_holdout=True)
+    assert again.verification.passed
+
+
+def test_a_head_that_reads_the_raw_logits_of_another_goes_with_it() -> None:
+    """They stay raw for whoever else reads them."""
+    x, _, y = data()
+    labels = {"kind": y["kind"], "sub": y["kind"] % 3}
+    both = onnxcal.calibrate(chain(raw=True), (x, labels), head=["kind", "sub"], no_holdout=True)
+    alone = onnxcal.calibrate(chain(raw=True), (x, labels["sub"]), head="sub", no_holdout=True)
+    assert both.verification.passed
+    assert both.heads[1].calibration.temperature == alone.calibration.temperature
 
 
 def test_a_head_that_is_none_is_refused() -> None:

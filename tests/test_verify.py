@@ -165,6 +165,17 @@ WRONG = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_probability_that_is_no_number_is_the_worst_error() -> None:
+    def damage(proto: onnx.ModelProto) -> None:
+        (t,) = (i for i in proto.graph.initializer if i.name.startswith("onnxcal"))
+        t.CopyFrom(numpy_helper.from_array(np.array([np.nan], np.float32), t.name))
+
+    verification = verify(MODEL, damaged(damage), X).verification
+    assert "probabilities of 'probs'" in failed(verification)
+    assert verification.runtimes[0].max_abs_error == np.inf
+
+
 @pytest.mark.parametrize("damage", WRONG)
 def test_wrong_probabilities_are_found_and_told(damage: Damage) -> None:
     verification = verify(MODEL, damaged(damage), X).verification

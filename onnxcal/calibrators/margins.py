@@ -115,12 +115,11 @@ class Margins:
             z = z.T
         else:
             label = label[:, None]
-        if out is not None:
-            out = out[: z.size].reshape(z.shape)
+        # In the order of the axes, which NumPy would not choose for z transposed.
+        out = np.empty(z.shape, dtype) if out is None else out[: z.size].reshape(z.shape)
         # A float64 difference is rounded to float32; float16 values are subtracted in float32.
         wide = np.result_type(dtype, z.dtype)
-        made: FloatArray = np.subtract(z, label, out=out, dtype=wide, casting="same_kind")
-        return made.astype(dtype, copy=False)
+        return np.subtract(z, label, out=out, dtype=wide, casting="same_kind")
 
 
 def label_logit(z: FloatArray, y: NDArray[Any], smoothing: float = 0.0) -> FloatArray:

@@ -24,9 +24,16 @@ from onnxcal.cli import options
 @click.option(
     "--save-calibration", metavar="CAL.json", type=click.Path(path_type=Path), help="Keep the calibration too."
 )
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path),
+    help="Write a report with pictures (extra: report).",
+)
 @click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
+@options.plot_option()
 @options.shown_options()
-def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
+def command(model: Path, as_json: bool, quiet: bool, verbose: bool, plot: bool, **kwargs: Any) -> None:
     """Fit a temperature on MODEL's own logits, patch it in, and verify the result.
 
     The temperature is judged on a held-out half of the data; the one that is written is then fitted on all of it.
@@ -38,3 +45,5 @@ def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: An
     with progress_bar(quiet=quiet) as progress:
         result = calibrate(model, progress=progress, **kwargs)
     show(result, terminal.print_calibrated, as_json=as_json, quiet=quiet, verbose=verbose)
+    if plot and not as_json:
+        terminal.print_reliability(result.metrics)

@@ -21,6 +21,7 @@ from onnxcal.cli import options
 @options.fit_options()
 @click.option("--no-spool", is_flag=True, help="Keep no logits: a single pass over the files, without scores.")
 @options.force_option()
+@options.plot_option()
 @options.shown_options()
 def command(
     logits: tuple[Path, ...],
@@ -30,6 +31,7 @@ def command(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    plot: bool,
     **fitting: Any,
 ) -> None:
     """Fit a calibrator on the arrays `logits` and `labels` (and `sample_weight`) of .npz files, shards of one set.
@@ -51,3 +53,5 @@ def command(
         write_calibration(calibration, output, force=force)
     result = FitResult.of(calibration)
     show(result, terminal.print_fit, as_json=as_json, quiet=quiet, verbose=verbose)
+    if plot and not as_json:
+        terminal.print_reliability(result.metrics)

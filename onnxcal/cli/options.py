@@ -136,6 +136,11 @@ def shown_options() -> Callable[[Function], Function]:
     )
 
 
+def plot_option() -> Callable[[Function], Function]:
+    """`--plot`."""
+    return click.option("--plot", is_flag=True, help="Draw a reliability diagram in the terminal.")
+
+
 def _all(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         for decorator in reversed(decorators):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.head import Added, Head, Narrowed
+from onnxcal.graph.head import Added, Fed, Head, Narrowed
 from onnxcal.graph.inline import InlinedView
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.moves import DEFAULT_DOMAINS, coarser, label_values, precision_of, source_of
+from onnxcal.graph.spill import spills_into
 from onnxcal.graph.tails import Ending, Hints, Unclear, ending_of, find_tail, is_linear, logits_head, probabilities_head
-from onnxcal.graph.tails.registry import Tail
+from onnxcal.graph.tails.registry import Tail, recognise
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
 
@@ -31,6 +32,8 @@ class Candidate:
     """Why there is none: the end of a sentence that begins with the output."""
     hint: str = ""
     """What the user can do about it."""
+    spills: bool = False
+    """Whether there are probabilities, but calibrating them would change another output as well."""
 
 
 def candidates(model: ModelFile, hints: Hints | None = None) -> tuple[Candidate, ...]:
@@ -86,13 +89,16 @@ def check_opset(model: ModelFile) -> None:
 
 
 def classifiers(found: Sequence[Candidate]) -> list[Head]:
-    """The heads among candidates: those with an activation, each activation once; else those with raw values."""
+    """The heads among candidates: those with an activation, each activation once; else those with raw values.
+
+    None with raw values where an activation was found that cannot be calibrated: they are no logits of a missing one.
+    """
     heads = [c.head for c in found if c.head is not None]
     with_activation: dict[str, Head] = {}
     for head in heads:
         if head.activation != "none":
             with_activation.setdefault(head.place, head)
-    return list(with_activation.values()) or heads
+    return list(with_activation.values()) or ([] if any(c.spills for c in found) else heads)
 
 
 def changed_first(model: ModelFile, heads: Sequence[Head]) -> list[str]:
@@ -100,7 +106,10 @@ def changed_first(model: ModelFile, heads: Sequence[Head]) -> list[str]:
     tensors = []
     for head in heads:
         if isinstance(head.site, Added):
-            tensors.append(head.site.target)
+            if head.site.material != "logits":
+                tensors.append(head.site.target)
+            elif head.output != head.site.target:  # other readers of raw logits keep reading them
+                tensors.append(head.output)
         else:
             tensors += [name for reader in head.site.readers for name in model.graph.node[reader].output]
     return tensors
@@ -135,9 +144,16 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
         )
     try:
         head = _head(view, output, hints)
+        other = spills_into(view, head)
+        if other is not None:
+            raise Unclear(
+                f"shares pieces of its activation with output '{other}', which is not computed from probabilities",
+                f"export the model with its activation as one node, or without output '{other}'",
+                spills=True,
+            )
         return Candidate(output, view.in_main_graph(head) if isinstance(view, InlinedView) else head)
     except Unclear as unclear:
-        return Candidate(output, None, unclear.reason, unclear.hint)
+        return Candidate(output, None, unclear.reason, unclear.hint, unclear.spills)
     except (IndexError, ValueError):  # an operator without the inputs that its specification has
         return Candidate(
             output, None, "ends in nodes that lack inputs or attributes", "the graph is broken: run onnx.checker on it"
@@ -146,10 +162,11 @@ def _look_at(view: GraphView, output: str, hints: Hints) -> Candidate:
 
 def _head(view: GraphView, output: str, hints: Hints) -> Head:
     ending = ending_of(view, output, output)
-    if ending.node.op_type in _CONTROL_FLOW and ending.node.domain in DEFAULT_DOMAINS:
+    if ending.node.op_type in _CONTROL_FLOW and ending.node.domain in DEFAULT_DOMAINS and hints.activation is None:
         raise Unclear(
-            f"is made inside {ending.node.op_type}, where no head can be calibrated",
-            "export the model without control flow around its classifier",
+            f"is made inside {ending.node.op_type}, where no activation is looked for",
+            "pass --activation none if its values are logits, or --activation softmax (sigmoid) if they are "
+            "probabilities; else export the model without control flow around its classifier",
         )
     if isinstance(view, InlinedView) and view.calls_function(ending.node):
         raise Unclear(
@@ -178,7 +195,19 @@ def _head(view: GraphView, output: str, hints: Hints) -> Head:
         classes=head.keys or _classes(view, head),
         precision=precision,
         quantized=made_by is not None and made_by[1].op_type == "DequantizeLinear",
+        doubled=_activation_before(view, head),
     )
+
+
+def _activation_before(view: GraphView, head: Head) -> str:
+    """Of an activation whose logits are what another one made: how that one was recognised."""
+    if not isinstance(head.site, Fed):
+        return ""
+    try:
+        inner = recognise(view, head.output, head.logits, Hints())
+    except (Unclear, IndexError, ValueError):
+        return ""
+    return "" if inner is None or inner.activation not in ("softmax", "sigmoid") else inner.evidence
 
 
 def _classes(view: GraphView, head: Head) -> tuple[str | int, ...] | None:
@@ -206,7 +235,7 @@ def _is_mapped(hints: Hints, ending: Ending) -> bool:
 
 
 def _no_head(model: ModelFile, found: Sequence[Candidate]) -> ModelError:
-    telling = [c for c in found if not c.reason.endswith("not floats")] or found[:1]
+    telling = [c for c in found if c.spills] or [c for c in found if not c.reason.endswith("not floats")] or found[:1]
     if len(telling) == 1:  # beside outputs that are labels
         return ModelError(f"output '{telling[0].output}' of {model.name} {telling[0].reason}", hint=telling[0].hint)
     reasons = "; ".join(f"'{c.output}' {c.reason}" for c in found[:6])

@@ -155,6 +155,8 @@ class Head:
     """The coarsest float type that logits or probabilities are in on the way; a cast back does not bring bits back."""
     quantized: bool = field(default=False, metadata={"json": False})
     """Whether the logits are dequantised 8-bit numbers."""
+    doubled: str = field(default="", metadata={"json": False})
+    """How the logits were recognised as probabilities themselves, in a few words; empty where they were not."""
     evidence: str = field(default="", metadata={"json": False})
     """How it was recognised, in a few words."""
 

@@ -17,6 +17,7 @@ from onnxcal.graph.tails.registry import Unclear
 from onnxcal.graph.view import GraphView
 
 _DEEPEST = 8
+_INLINE = "inline it first: import onnx.inliner; onnx.inliner.inline_local_functions(model)"
 
 
 class InlinedView(GraphView):
@@ -54,8 +55,16 @@ class InlinedView(GraphView):
         if isinstance(head.site, Fed):
             readers = tuple(sorted({self.origin[reader] for reader in head.site.readers}))
             all_readers = [i for i in self.readers(head.logits) if self.origin[i] in readers]
-            if inside or set(all_readers) != set(head.site.readers):
+            if inside:
                 raise self._hidden(head, head.site.readers[0])
+            if set(all_readers) != set(head.site.readers):
+                name = self.model.graph.node[readers[0]].op_type
+                raise Unclear(
+                    f"is made by the local function {name}, which reads its logits '{head.logits}' for something else "
+                    "as well",
+                    _INLINE,
+                    spills=True,
+                )
             is_call = any(self._is_call(reader) for reader in readers)
             made = self._main.producer(head.site.activated)
             single = head.site.single and not is_call
@@ -80,7 +89,7 @@ class InlinedView(GraphView):
         name = self.model.graph.node[self.origin[node]].op_type
         return Unclear(
             f"has its logits inside the local function {name}",
-            "inline it first: import onnx.inliner; onnx.inliner.inline_local_functions(model)",
+            _INLINE,
         )
 
     def _is_call(self, index: int) -> bool:

@@ -10,7 +10,7 @@ from onnxcal.errors import ModelError
 from onnxcal.graph.detect import Candidate, candidates, check_opset, classifiers
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.filerecord import FileRecord
-from onnxcal.graph.head import Fed, Head, Selected
+from onnxcal.graph.head import Complemented, Fed, Head, Selected, Transposed
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.tails import Hints
@@ -118,7 +118,7 @@ def inspect(model: ModelLike) -> Inspection:
 
 def about(head: Head) -> tuple[str, ...]:
     """What is unusual about a head, one sentence each."""
-    return tuple(sentence for look in (_flattening, _material, _selection) for sentence in look(head))
+    return tuple(sentence for look in (_doubling, _flattening, _material, _selection) for sentence in look(head))
 
 
 def about_forced(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
@@ -138,6 +138,14 @@ def about_forced(original: ModelFile, found: Sequence[Head]) -> Iterator[str]:
                 f"output '{candidate.output}' ends in {head.evidence}: taking it for logits makes a double "
                 f"{head.activation}, whose temperature corrects the wrong function"
             )
+
+
+def _doubling(head: Head) -> Iterator[str]:
+    if head.doubled:
+        yield (
+            f"the {head.activation} of '{head.output}' reads probabilities already ({head.doubled}), so the model ends "
+            "in two activations: a temperature between them corrects the wrong function; export it with one"
+        )
 
 
 def _flattening(head: Head) -> Iterator[str]:
@@ -176,14 +184,26 @@ def _material(head: Head) -> Iterator[str]:
 
 
 def _selection(head: Head) -> Iterator[str]:
-    """Some of the classes, as where each has an output of its own."""
+    """Some of the classes, as where each has an output of its own; or some of the places."""
+    axis = head.axis
     for step in head.trail:
-        if isinstance(step, Selected) and (head.num_classes is None or len(step.indices) < head.num_classes):
-            shown = f"class {step.indices[0]}" if len(step.indices) == 1 else f"{len(step.indices)} classes"
-            yield (
-                f"'{head.output}' shows {shown} of {head.num_classes or 'several'}: the logits of all are calibrated "
-                "together, whichever output shows them"
-            )
+        if isinstance(step, Transposed) and head.rank is not None:
+            order = step.order or tuple(range(head.rank))[::-1]
+            axis = order.index(axis) if axis in order else axis
+        elif isinstance(step, Complemented):
+            axis = step.axis
+        elif isinstance(step, Selected):
+            count = len(step.indices)
+            if head.rank is not None and head.rank > 2 and step.axis % head.rank != axis:
+                shown = f"{count} places of axis {step.axis % head.rank}" if count > 1 else "one place of an axis"
+                yield f"'{head.output}' shows {shown} of its probabilities: the logits of all are calibrated together"
+            elif head.num_classes is None or count < head.num_classes:
+                index = step.indices[0] % head.num_classes if head.num_classes else step.indices[0]
+                classes = f"class {index}" if count == 1 else f"{count} classes"
+                yield (
+                    f"'{head.output}' shows {classes} of {head.num_classes or 'several'}: the logits of all are "
+                    "calibrated together, whichever output shows them"
+                )
 
 
 def input_names(file: ModelFile) -> tuple[str, ...]:

@@ -83,20 +83,24 @@ def infer_types(
     for value in values:
         if value.type.HasField("tensor_type"):
             types[value.name] = _tensor_type(value.type.tensor_type)
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            types[value.name] = _agreed(_tensor_type(value.type.tensor_type), types.get(value.name))
     _complete(types, graph, constant)
     return types
 
 
 def _to_infer(model: ModelFile, graph: onnx.GraphProto, order: list[int] | None) -> onnx.ModelProto:
-    """The model with this graph, and `ai.onnx` spelled as the empty string, all that shape inference knows."""
-    skeleton = model.skeleton
-    crashing = any(node.op_type in _CRASH_INFERENCE for node in graph.node)
-    respelled = any(entry.domain == "ai.onnx" for entry in skeleton.opset_import)
-    if graph is skeleton.graph and not respelled and not crashing and order is None:
-        return skeleton
+    """The model with this graph, and `ai.onnx` spelled as the empty string, all that shape inference knows.
+
+    Its outputs have no declared shape: inference would keep that, and not say that their producer contradicts it.
+    """
     copy = onnx.ModelProto()
-    copy.CopyFrom(skeleton)
+    copy.CopyFrom(model.skeleton)
     copy.graph.CopyFrom(graph)
+    for value in copy.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     nodes = [graph.node[index] for index in order or range(len(graph.node))]
     del copy.graph.node[:]
     copy.graph.node.extend(node for node in nodes if node.op_type not in _CRASH_INFERENCE)
@@ -105,6 +109,20 @@ def _to_infer(model: ModelFile, graph: onnx.GraphProto, order: list[int] | None)
     for node in copy.graph.node:
         node.domain = "" if node.domain == "ai.onnx" else node.domain
     return copy
+
+
+def _agreed(declared: TensorType, inferred: TensorType | None) -> TensorType:
+    """What is known of an output: its producer is believed rather than its declaration, which may be wrong."""
+    if inferred is None:
+        return declared
+    elem_type = declared.elem_type or inferred.elem_type
+    if inferred.shape is None or declared.shape is None:
+        return TensorType(elem_type, inferred.shape if declared.shape is None else declared.shape)
+    if len(inferred.shape) != len(declared.shape):
+        return TensorType(elem_type, inferred.shape, True)
+    pairs = list(zip(declared.shape, inferred.shape, strict=True))
+    contradicted = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+    return TensorType(elem_type, tuple(b if isinstance(b, int) or a is None else a for a, b in pairs), contradicted)
 
 
 def _complete(types: dict[str, TensorType], graph: onnx.GraphProto, constant: Constants) -> None:

@@ -157,7 +157,8 @@ def collect(
     report(gathered.done, last=True)
     if gathered.empty:
         raise DataError(f"{source.name} has no sample whose label is not ignored", hint="check --ignore-index")
-    values, truth, read_as = gathered.values(), *gathered.labels()
+    values = gathered.values()
+    truth, read_as = gathered.labels(values)
     warnings = [*feeder.notes, *read_as]
     kind = probabilities_kind(Logits(values, head.task)) if head.activation == "none" or not head.is_logits else None
     if kind is not None and head.activation == "none":

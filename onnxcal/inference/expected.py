@@ -38,8 +38,6 @@ def expected_output(logits: NDArray[Any], head: Head, temperature: float, tensor
     tensors : those of `shape_tensors`, by name.
     """
     values: NDArray[Any] = activated(logits, head, temperature)
-    source: NDArray[Any] = np.arange(values.size).reshape(values.shape)
-    negated: NDArray[Any] = np.zeros(values.shape, bool)
     for step in head.trail:
         if isinstance(step, Narrowed):
             continue  # the tolerance knows
@@ -48,18 +46,23 @@ def expected_output(logits: NDArray[Any], head: Head, temperature: float, tensor
         elif isinstance(step, Rounded):
             values = np.clip(np.rint(values / step.scale) * step.scale, step.lowest, step.highest)
         else:
-            shape = logits.shape if step.tensor is None else tensors[step.tensor].shape
-            values, source, negated = (array.reshape(shape) for array in (values, source, negated))
-            if isinstance(step, Transposed):
-                values, source, negated = (array.transpose(step.order) for array in (values, source, negated))
-            elif isinstance(step, Selected):
-                values, source, negated = (
-                    array.take(step.indices, axis=step.axis) for array in (values, source, negated)
-                )
-            else:
-                values = _joined(step, 1 - values, values)
-                source, negated = _joined(step, source, source), _joined(step, ~negated, negated)
-    return Expected(values, source, negated)
+            values = values.reshape(_shape_before(step, logits.shape, tensors))
+            values = _moved(step, values, 1 - values if isinstance(step, Complemented) else values)
+    return Expected(values, *shown_elements(logits.shape, head, tensors))
+
+
+def shown_elements(
+    shape: tuple[int, ...], head: Head, tensors: Mapping[str, Any]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """`Expected.source` and `Expected.negated` for logits of some shape."""
+    source: NDArray[Any] = np.arange(int(np.prod(shape))).reshape(shape)
+    negated: NDArray[Any] = np.zeros(shape, bool)
+    for step in head.trail:
+        if not isinstance(step, (Narrowed, Clipped, Rounded)):
+            before = _shape_before(step, shape, tensors)
+            source, negated = source.reshape(before), negated.reshape(before)
+            source, negated = _moved(step, source, source), _moved(step, negated, ~negated)
+    return source, negated
 
 
 def activated(logits: NDArray[Any], head: Head, temperature: float) -> NDArray[np.float64]:
@@ -102,5 +105,16 @@ def output_array(output: Any, head: Head) -> NDArray[Any]:
     return np.asarray(output)
 
 
-def _joined(step: Complemented, first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([second, first] if step.reverse else [first, second], axis=step.axis)
+def _shape_before(
+    step: Transposed | Selected | Complemented, logits: tuple[int, ...], tensors: Mapping[str, Any]
+) -> tuple[int, ...]:
+    return logits if step.tensor is None else tuple(tensors[step.tensor].shape)
+
+
+def _moved(step: Transposed | Selected | Complemented, array: NDArray[Any], opposite: NDArray[Any]) -> NDArray[Any]:
+    """What a step makes of numbers for each element, and of those for its complement."""
+    if isinstance(step, Transposed):
+        return np.asarray(array.transpose(step.order))
+    if isinstance(step, Selected):
+        return np.asarray(array.take(step.indices, axis=step.axis))
+    return np.concatenate([array, opposite] if step.reverse else [opposite, array], axis=step.axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,10 @@ from onnxcal.errors import OnnxcalError
 from onnxcal.graph.head import Head
 from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed
+from onnxcal.inference.labels import LabelReader
 from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.runs import Portion
-from onnxcal.inference.samples import (
-    class_indices,
-    find_batch_axis,
-    named_classes,
-    numbered_classes,
-    rows_of,
-    samples_first,
-    shown_classes,
-    whole_samples,
-)
+from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session
 from onnxcal.logits import FloatArray, LabelArray
 from onnxcal.rows import check_label_values, check_logits, kept_rows
@@ -51,7 +44,7 @@ class Gathered:
         self.done = 0
         self._head, self._logits, self._recognition = head, logits, recognition
         self._ignore_index = ignore_index
-        self._numbers, self._order = numbered_classes(head), shown_classes(head)
+        self._reader = LabelReader(head)
         self._batch_axis = 0
         self._joins = True
         self._rows, self._truths = Spool(n_samples or 0), Column(n_samples or 0)
@@ -68,7 +61,7 @@ class Gathered:
         feed, tensors = next(portion.runs())
         tensor = logits_of(tensors[self._logits], self._head)
         self._batch_axis = find_batch_axis(session, self._logits, tensor, feed, self._head)
-        self._joins = self._batch_axis == 0
+        self._joins = self._batch_axis == 0 and not self._reader.by_run
 
     def add(self, portion: Portion) -> None:
         """Take in some runs.
@@ -93,22 +86,20 @@ class Gathered:
             self._add(feed, tensors)
 
     def _add(self, feed: Feed, tensors: Mapping[str, Any]) -> None:
-        head, numbers = self._head, self._numbers
+        head, reader = self._head, self._reader
         labels = feed.labels_of(self.labels_of)
         assert labels is not None
         tensor = logits_of(tensors[self._logits], head)
-        rows, truth = rows_of(
-            *samples_first(whole_samples(tensor, feed, head, self._batch_axis), head, self._batch_axis),
-            named_classes(labels, head),
-        )
+        taps = partial(self._recognition.tensors, tensors, feed)
+        rows, truth = reader.rows(tensor, labels, feed, self._batch_axis, taps)
         width = len(rows) // feed.size
         keep: NDArray[np.bool_] | None = None
         if self._ignore_index is not None:
             keep = kept_rows(truth, self._ignore_index)
             rows, truth = rows[keep], truth[keep]
-        if numbers is None:
+        if not reader.numbered:
             check_label_values(truth, head.task, rows.shape)
-        check_logits(rows, truth if numbers is None else np.zeros(len(truth), np.int64), head.task)
+        check_logits(rows, np.zeros(len(truth), np.int64) if reader.numbered else truth, head.task)
         self._recognition.check(tensor, tensors, feed)
         self._recognition.count(rows)
         if self.num_classes is None:
@@ -136,19 +127,20 @@ class Gathered:
         """(N,): which sample each row belongs to; None if there is one row a sample and none was dropped."""
         return None if self._samples is None else joined(self._samples.take())
 
-    def labels(self) -> tuple[LabelArray, tuple[str, ...]]:
+    def labels(self, values: FloatArray) -> tuple[LabelArray, tuple[str, ...]]:
         """All labels, of the classes of the logits; and how they were read, where they can be read in two ways.
+
+        `values` are all logits.
 
         Raises
         ------
         DataError
             A label is none of the classes.
         """
-        truth, read_as = class_indices(_one_kind(self._truths.take(), self.num_classes or 2), self._head)
-        if self._numbers is not None:
-            shape = (len(truth),) if self._head.task == "binary" else (len(truth), self.num_classes or 2)
-            check_label_values(truth, self._head.task, shape)
-        return (truth if self._order is None else _reordered(truth, self._order)), read_as
+        truth, read_as = self._reader.classes(_one_kind(self._truths.take(), self.num_classes or 2), values)
+        if self._reader.numbered:
+            check_label_values(truth, self._head.task, values.shape)
+        return truth, read_as
 
 
 def _one_kind(truths: list[Any], num_classes: int) -> LabelArray:
@@ -156,10 +148,3 @@ def _one_kind(truths: list[Any], num_classes: int) -> LabelArray:
     if len({truth.ndim for truth in truths}) > 1:
         truths = [np.eye(num_classes)[truth.astype(np.int64)] if truth.ndim == 1 else truth for truth in truths]
     return joined(truths)
-
-
-def _reordered(labels: LabelArray, order: tuple[int, ...]) -> LabelArray:
-    """Labels of an output's classes as those of the logits, where the output shows them in another order."""
-    if labels.dtype == np.int64:
-        return np.asarray(order, np.int64)[labels]
-    return 1 - labels if labels.ndim == 1 else labels[:, np.argsort(order)]

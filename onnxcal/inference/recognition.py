@@ -39,7 +39,7 @@ class Recognition:
         self._session: Session | None = None
         self.taps: list[str] = []
         if head.activation != "none" or (isinstance(head.site, Added) and head.site.column):
-            self.taps = list(dict.fromkeys([head.output, *shape_tensors(head)]))
+            self.taps = tensors_to_recognise(head)
             if not head.is_logits:
                 self._session = open_session(model, tap=self.taps, provider=options.provider, threads=options.threads)
 
@@ -66,6 +66,12 @@ class Recognition:
             self._zeros += int(small.any(axis=1).sum() if small.ndim == 2 else small.sum())
             self._rows += len(logits)
 
+    def tensors(self, tensors: Mapping[str, Any], feed: Feed) -> Mapping[str, Any]:
+        """The taps of a batch: as they were run, or run now."""
+        if self._session is None:
+            return tensors
+        return dict(zip(self.taps, self._session.run(feed.arrays, self.taps), strict=True))
+
     def check(self, logits: NDArray[Any], tensors: Mapping[str, Any], feed: Feed) -> None:
         """Raise ModelError unless a batch comes out as its logits say; `tensors` are the taps, where they were run."""
         if not self.taps:
@@ -74,8 +80,7 @@ class Recognition:
             if self._seen >= _SAMPLES:
                 return
             self._seen += feed.size
-            tensors = dict(zip(self.taps, self._session.run(feed.arrays, self.taps), strict=True))
-        error = recognition_error(logits, self._head, tensors)
+        error = recognition_error(logits, self._head, self.tensors(tensors, feed))
         if error <= RECOGNITION_TOLERANCE:
             return
         raise unrecognised(self._head, self._name, error)
@@ -105,6 +110,12 @@ def unrecognised(head: Head, model: str, error: float) -> ModelError:
         f"off by {error:.2g}",
         hint="this is a form that onnxcal misreads: please report the model",
     )
+
+
+def tensors_to_recognise(head: Head) -> list[str]:
+    """Tensors of the unpatched model, besides the logits, that `recognition_error` and `expected_output` need."""
+    margins = [head.site.target] if isinstance(head.site, Added) and head.site.column else []
+    return list(dict.fromkeys([head.output, *shape_tensors(head), *margins]))
 
 
 def recognition_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:
@@ -164,12 +175,16 @@ def _rough_sigmoid_error(logits: NDArray[Any], output: NDArray[Any]) -> float:
 
 
 def _margins_error(logits: NDArray[Any], head: Head, tensors: Mapping[str, Any]) -> float:
-    """How far two columns are from [−s, s], in units of the largest s; [1 − s, s] and [0, s] are margins too."""
-    if not isinstance(head.site, Added) or not head.site.column or len(head.trail) != 1:
+    """How far two columns are from [−s, s], in units of the largest s; [1 − s, s] and [0, s] are margins too.
+
+    They are compared where the graph makes them, before what else it does to them on the way to the output.
+    """
+    if not isinstance(head.site, Added) or not head.site.column:
         return 0.0
     margin = np.asarray(logits, np.float64).reshape(-1)
-    first = output_array(tensors[head.output], head).astype(np.float64).take(0, axis=head.axis).reshape(-1)
+    first = np.asarray(tensors[head.site.target], np.float64).take(0, axis=head.axis).reshape(-1)
     if first.size != margin.size:
-        return 0.0
+        return np.inf
     scale = max(1.0, float(np.abs(margin).max(initial=0.0)))
-    return min(float(np.abs(first - other).max(initial=0.0)) for other in (-margin, 1 - margin, 0 * margin)) / scale
+    errors = [float(np.abs(first - other).max(initial=0.0)) for other in (-margin, 1 - margin, 0 * margin)]
+    return float(np.inf if np.isnan(errors).any() else min(errors) / scale)

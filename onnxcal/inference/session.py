@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,13 @@ class InputSpec:
 class Session:
     """A loaded model."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, name: str, version: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, name: str, version: str, shapeless: Collection[str] = ()
+    ) -> None:
+        """`shapeless` inputs are declared without a shape, which onnxruntime tells as rank 0."""
         self._session = session
         self._name = name
-        self.inputs = tuple(_input_spec(entry, name) for entry in session.get_inputs())
+        self.inputs = tuple(_input_spec(entry, name, entry.name in shapeless) for entry in session.get_inputs())
         self.outputs = tuple(entry.name for entry in session.get_outputs())
         self.version = version
 
@@ -138,7 +141,8 @@ def open_session(
             f"execution provider {provider!r} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             hint="check its drivers and libraries, or leave --provider out",
         )
-    return Session(session, model.name, str(onnxruntime.__version__))
+    shapeless = {value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")}
+    return Session(session, model.name, str(onnxruntime.__version__), shapeless)
 
 
 def _extra_output(name: str) -> bytes:
@@ -160,14 +164,14 @@ def _provider(name: str | None) -> str:
     )
 
 
-def _input_spec(entry: Any, model: str) -> InputSpec:
+def _input_spec(entry: Any, model: str, shapeless: bool) -> InputSpec:
     if entry.type not in _NUMPY_TYPES:
         raise ModelError(
             f"input '{entry.name}' of {model} has type {entry.type}, which cannot be fed",
             hint="only tensors of numbers, booleans and strings are known",
         )
-    shape = None if entry.shape is None else tuple(s if isinstance(s, int) and s > 0 else None for s in entry.shape)
-    return InputSpec(entry.name, _NUMPY_TYPES[entry.type], shape)
+    shape = tuple(s if isinstance(s, int) and s > 0 else None for s in entry.shape)
+    return InputSpec(entry.name, _NUMPY_TYPES[entry.type], None if shapeless else shape)
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from onnxcal.graph.head import Head
 from onnxcal.graph.inspect import Inspection, ModelInput
 from onnxcal.graph.way import Way
 from onnxcal.metrics import Metrics, Scores
+from onnxcal.report.bars import bar_glyphs_for, reliability_lines
 from onnxcal.report.drawing import draw, glyphs_for, sizes
 from onnxcal.report.printable import printable
 from onnxcal.results import (
@@ -162,6 +163,19 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
         f"onnxcal inspect {patched}",
         "onnxcal calibrate YOUR.onnx --data YOUR.npz   # arrays named as the input, labels",
     )
+
+
+def print_reliability(metrics: Metrics | Scores | None) -> None:
+    """`--plot`: a reliability diagram in text."""
+    if metrics is None:
+        return
+    console = _console()
+    both = [("", metrics)] if isinstance(metrics, Scores) else [("before", metrics.before), ("after", metrics.after)]
+    panels = [(title, scores.bins) for title, scores in both]
+    console.print()
+    for line in reliability_lines(panels, console.width - 2, bar_glyphs_for(console.encoding)):
+        console.print(Text("  " + line), soft_wrap=True)
+    console.print()
 
 
 def verdict(verification: Verification) -> str:

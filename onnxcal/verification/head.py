@@ -15,9 +15,14 @@ from onnxcal.graph.head import Head, Rounded
 from onnxcal.graph.metadata import CalibratedHead
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.tails import Hints
-from onnxcal.inference.expected import activated, expected_output, logits_of, output_array, shape_tensors
+from onnxcal.inference.expected import activated, expected_output, logits_of, output_array
 from onnxcal.inference.feeds import Feed
-from onnxcal.inference.recognition import RECOGNITION_TOLERANCE, recognition_error, unrecognised
+from onnxcal.inference.recognition import (
+    RECOGNITION_TOLERANCE,
+    recognition_error,
+    tensors_to_recognise,
+    unrecognised,
+)
 from onnxcal.inference.samples import whole_samples
 from onnxcal.rows import logit_rows
 from onnxcal.verification.checks import Check
@@ -82,7 +87,7 @@ class HeadComparison:
     @property
     def taps(self) -> list[str]:
         """Tensors of the original model, besides the logits, that the comparison needs."""
-        return [self.head.output, *shape_tensors(self.head)]
+        return tensors_to_recognise(self.head)
 
     def update(
         self, logits: NDArray[Any], tensors: Mapping[str, Any], output: Any, feed: Feed, first: int, batch_axis: int
@@ -190,8 +195,8 @@ class HeadComparison:
             logit_rows(np.asarray(array, np.float64), "multiclass", self.head.axis, flatten=self.head.flatten)
             for array in (logits, expected, got, np.broadcast_to(rounding, expected.shape))
         ]
-        if np.isnan(rows[2]).any():  # not all classes are in the output
-            return
+        whole = ~np.isnan(rows[2]).any(axis=1)  # elsewhere not all classes are in the output
+        rows = [row[whole] for row in rows]
         before, after = rows[0].argmax(axis=1), rows[2].argmax(axis=1)
         index = np.arange(len(before))
         gap = rows[1][index, before] - rows[1][index, after]

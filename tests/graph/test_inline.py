@@ -111,8 +111,24 @@ def test_logits_that_the_function_reads_for_more_than_its_activation_are_refused
             helper.make_node("Identity", ["q"], ["p"]),
         ],
     )
-    with pytest.raises(ModelError, match="inside the local function Act"):
+    with pytest.raises(ModelError, match="Act, which reads its logits 'logits' for something else") as caught:
         onnxcal.patch(called("Act", gated), temperature=2.0)
+    assert "inline_local_functions" in (caught.value.hint or "")
+
+
+def test_raw_logits_that_a_function_passes_on_beside_its_probabilities_are_not_taken_for_the_head() -> None:
+    both = function("Act", ["z"], [helper.make_node("Softmax", ["z"], ["p"]), helper.make_node("Abs", ["z"], ["raw"])])
+    both.output.append("raw")
+    made = called("Act", both)
+    made.graph.node[1].output.append("raw")
+    made.graph.output.append(helper.make_tensor_value_info("raw", 1, ["N", 4]))
+    for head in (None, "probs"):
+        with pytest.raises(ModelError, match=r"'probs'.* reads its logits 'logits' for something else"):
+            onnxcal.patch(made, temperature=2.0, head=head)
+    inlined = onnx.inliner.inline_local_functions(made)
+    result = onnxcal.calibrate(inlined, labelled_data(), head="probs")
+    assert result.verification.passed
+    assert not any("'raw'" in warning for warning in result.warnings)
 
 
 def test_a_function_of_another_operator_set_is_not_looked_into() -> None:

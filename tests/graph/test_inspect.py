@@ -120,6 +120,27 @@ def test_an_8_bit_activation_is_said_to_be_passed_by() -> None:
     assert "the 8-bit softmax of" in warnings_of(form.model)
 
 
+DOUBLED = {
+    "softmax": ([softmax("logits", "p"), softmax("p", "probs")], True),
+    "softmax of a sigmoid": ([node("Sigmoid", "logits", "p"), softmax("p", "probs")], True),
+    "log-softmax of a softmax that is moved": (
+        [softmax("logits", "p"), node("Identity", "p", "q"), node("LogSoftmax", "q", "probs")],
+        True,
+    ),
+    "softmax of a log-softmax": ([node("LogSoftmax", "logits", "p"), softmax("p", "probs")], False),
+    "softmax of logits": ([softmax("logits", "probs")], False),
+}
+
+
+@pytest.mark.parametrize("what", DOUBLED)
+def test_an_activation_of_probabilities_is_told(what: str) -> None:
+    """A softmax of log-probabilities is those probabilities, and no double one."""
+    nodes, doubled = DOUBLED[what]
+    model = classifier(nodes, output="probs")
+    for warnings in (onnxcal.inspect(model).warnings, onnxcal.patch(model, temperature=2.0).warnings):
+        assert any("reads probabilities already" in warning for warning in warnings) == doubled
+
+
 def test_a_flattening_softmax_is_told() -> None:
     model = build(
         [node("Mul", "x scale", "logits"), softmax()],

@@ -79,6 +79,21 @@ def test_an_even_split_knows_its_part() -> None:
     assert step.indices == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "classes", "indices"),
+    [("y a", 5, (0, 1, 2)), ("a y", 5, (3, 4)), ("a y b", 7, (3, 4, 5)), ("a b y", 7, (6,)), ("a b y", 8, (6, 7))],
+)
+def test_the_last_part_of_an_uneven_split_is_the_smaller_one(
+    outputs: str, classes: int, indices: tuple[int, ...]
+) -> None:
+    """ONNX, Split-18: 'the last chunk will be smaller'."""
+    names = outputs.split()
+    nodes = [SOFTMAX, node("Split", "p", names, axis=1, num_outputs=len(names))]
+    (step,) = head_of(nodes, ("N", len(indices)), opset=18, classes=classes).trail
+    assert isinstance(step, Selected)
+    assert step.indices == indices
+
+
 NOT_PASSED = {
     "samples by Gather": ([node("Gather", "p i1", "y", axis=0)], (1, 4)),
     "samples by Gather from the back": ([node("Gather", "p i1", "y", axis=-2)], (1, 4)),

@@ -36,6 +36,22 @@ def test_a_session_knows_inputs_outputs_and_version() -> None:
     assert session.version[0].isdigit()
 
 
+def test_an_input_without_a_declared_shape_takes_any() -> None:
+    """onnxruntime tells of no shape what it tells of rank 0."""
+    model = onnx.ModelProto.FromString(MODEL.SerializeToString())
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    model.graph.input.add(name="factor").type.CopyFrom(onnx.helper.make_tensor_type_proto(1, []))
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", ["x", "factor"], ["scaled"]))
+    model.graph.node[1].input[0] = "scaled"
+    assert open_session(open_model(model)).inputs == (
+        InputSpec("x", "float32", None),
+        InputSpec("factor", "float32", ()),
+    )
+    del model.graph.input[1], model.graph.node[0]
+    model.graph.node[0].input[0] = "x"
+    assert collect_logits(model, (X, Y)).values.tobytes() == collect_logits(MODEL, (X, Y)).values.tobytes()
+
+
 def test_initializers_that_are_inputs_need_not_be_fed() -> None:
     model = builders.classifier([builders.softmax()], output="probs", ir_version=3, opset=8)
     assert [spec.name for spec in open_session(open_model(model)).inputs] == ["x"]

@@ -38,8 +38,9 @@ def positive_axis(axis: int, rank: int | None) -> int:
 def class_axis(view: GraphView, tensor: str, asked: int | None) -> int:
     """The class axis of logits that no Softmax tells it of.
 
-    (N, K) and (N,) leave no choice. In more axes the operator that made them decides: a matrix product puts classes
-    last, a convolution second. Otherwise (N, K, d1, d2, …) has them second, and three axes are ambiguous.
+    (N,) leaves no choice. Else the operator that made them decides: a matrix product puts them where its weights are,
+    on the right last, on the left last but one; a convolution second. Otherwise (N, K) and (N, K, d1, d2, …) have them
+    second, and three axes are ambiguous.
 
     Raises
     ------
@@ -53,11 +54,13 @@ def class_axis(view: GraphView, tensor: str, asked: int | None) -> int:
         raise Unclear("has no declared or inferable shape", "pass --task and --axis")
     if rank == 0:
         raise Unclear("is a single number, not one row a sample", "choose an output with one row a sample")
-    if rank <= 2:
-        return max(rank - 1, 0)
+    if rank == 1:
+        return 0
     axis = _axis_by_producer(view, tensor, rank)
     if axis is not None:
         return axis
+    if rank == 2:
+        return 1
     if rank == 3:
         raise Unclear("has three axes, and nothing says which counts classes", "pass --axis 1 or --axis 2")
     return 1
@@ -80,12 +83,12 @@ def one_logit_axis(view: GraphView, tensor: str) -> int:
 
 
 def one_column(view: GraphView, tensor: str) -> int | None:
-    """The only axis of length 1 behind the first, in a tensor of three axes."""
+    """The only axis of length 1 behind the first, in a tensor of three axes; the first of them in (N, 1, 1)."""
     found = view.type_of(tensor)
     if found.rank != 3:
         return None
     single = [axis for axis in (1, 2) if found.size(axis) == 1]
-    return single[0] if len(single) == 1 else None
+    return single[0] if single else None
 
 
 def float_type(view: GraphView, logits: str, output: str, default: int = 0) -> str:
@@ -114,6 +117,17 @@ def _axis_by_producer(view: GraphView, tensor: str, rank: int) -> int | None:
         node = producer[1]
         if node.op_type in _CLASSES_LAST | _CLASSES_SECOND:
             axis = rank - 1 if node.op_type in _CLASSES_LAST else 1
+            if node.op_type in ("MatMul", "Gemm"):  # rows are those of the left operand, columns of the right
+                weights = [view.is_constant(name) for name in node.input[:2]]
+                if weights not in ([True, False], [False, True]):
+                    if rank == 2:
+                        return None
+                    raise Unclear(
+                        f"comes out of a {node.op_type} of two computed tensors, and nothing says which axis counts "
+                        "classes",
+                        f"pass --axis, from 1 to {rank - 1}",
+                    )
+                axis = rank - 2 if weights[0] else rank - 1
             for order in reversed(orders):
                 axis = order.index(axis)
             return axis

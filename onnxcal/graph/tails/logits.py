@@ -37,12 +37,13 @@ _SCORES = frozenset(
 _KEEPS = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Relu", "LeakyRelu", "Dropout"}  # scale, bias, rectify
     | {"GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"}  # pool
+    | {"Gather", "Slice", "Split"}  # the last time step, or one of several heads
     | {"Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
     | {f"com.microsoft.{op}" for op in ("QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool")}
     | {f"com.microsoft.{op}" for op in ("QuantizeLinear", "DequantizeLinear")}
 )
 _PARAMETERS_BEHIND = frozenset(
-    {"Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
+    {"Dropout", "ReduceMean", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear", "Gather", "Slice", "Split"}
     | {f"com.microsoft.{op}" for op in ("QuantizeLinear", "DequantizeLinear", "QLinearGlobalAveragePool")}
 )
 _LOSSES = {op: f"{op}, a loss: it is for training" for op in ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")}

@@ -30,15 +30,20 @@ def joined_axis(view: GraphView, node: onnx.NodeProto) -> int:
 
 def negates(view: GraphView, node: onnx.NodeProto, tensor: str) -> bool:
     """Whether a node makes the negative of a tensor."""
+    negated = negated_by(view, node)
+    return negated is not None and source_of(view, negated) == source_of(view, tensor)
+
+
+def negated_by(view: GraphView, node: onnx.NodeProto) -> str | None:
+    """The tensor that a node makes the negative of, as −z, z · (−1) or 0 − z; None if it does something else."""
     if node.domain not in DEFAULT_DOMAINS:
-        return False
-    wanted = source_of(view, tensor)
+        return None
     if node.op_type == "Neg":
-        return source_of(view, node.input[0]) == wanted
+        return node.input[0]
     if node.op_type == "Mul":
         pairs = ((node.input[0], node.input[1]), (node.input[1], node.input[0]))
-        return any(is_number(view, one, -1.0) and source_of(view, other) == wanted for one, other in pairs)
-    return node.op_type == "Sub" and is_number(view, node.input[0], 0.0) and source_of(view, node.input[1]) == wanted
+        return next((other for one, other in pairs if is_number(view, one, -1.0)), None)
+    return node.input[1] if node.op_type == "Sub" and is_number(view, node.input[0], 0.0) else None
 
 
 def unscaled(view: GraphView, tensor: str) -> str:

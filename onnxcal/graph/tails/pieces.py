@@ -1,7 +1,7 @@
 """Softmax, log-softmax and sigmoid spelled out in smaller operators, as exporters and function bodies write them.
 
 With D = z or z − m, where m is constant along the class axis: softmax = exp(D) / Σ exp(D); its log is D − log Σ exp(D)
-or z − logsumexp(z); σ(z) = 1 / (1 + exp(−z)).
+or z − logsumexp(z); σ(z) = 1 / (1 + exp(−z)) = exp(z) / (1 + exp(z)).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from onnx import TensorProto
 from onnxcal.graph.head import Activation, Fed, Head, Narrowed, Selected, Transposed
 from onnxcal.graph.moves import DEFAULT_DOMAINS, KEEPS_ORDER, is_number, source_of
 from onnxcal.graph.tails.axes import float_type, positive_axis
+from onnxcal.graph.tails.margins import negated_by
 from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
 from onnxcal.graph.tails.sigmoid import sigmoid_head
@@ -36,7 +37,7 @@ class _Shifted:
 
 @tail("Div", "Mul")
 def quotient(view: GraphView, ending: Ending, hints: Hints) -> Head | None:
-    """exp(D) / Σ exp(D), or exp(D) · (1 / Σ exp(D)); or 1 / (1 + exp(−z))."""
+    """exp(D) / Σ exp(D), or exp(D) · (1 / Σ exp(D)); or a sigmoid."""
     for numerator, denominator in _quotients(view, ending.node):
         head = _softmax(view, ending, hints, numerator, denominator) or _sigmoid(
             view, ending, hints, numerator, denominator
@@ -112,17 +113,28 @@ def _softmax(view: GraphView, ending: Ending, hints: Hints, numerator: str | Non
 
 
 def _sigmoid(view: GraphView, ending: Ending, hints: Hints, numerator: str | None, denominator: str) -> Head | None:
-    if numerator is not None and not is_number(view, numerator, 1.0):
-        return None
-    for _, add in _made_by(view, denominator, "Add"):
-        for one, other in (tuple(add.input), tuple(add.input)[::-1]):
-            if not is_number(view, one, 1.0):
+    """1 / (1 + exp(−z)), or exp(z) / (1 + exp(z))."""
+    for index, exp in _one_plus_exp(view, denominator):
+        logits, readers = exp.input[0], {index, *(i for i, _ in _made_by(view, numerator or "", "Exp"))}
+        if numerator is None or is_number(view, numerator, 1.0):
+            negative = view.producer(source_of(view, logits))
+            negated = None if negative is None else negated_by(view, negative[1])
+            if negative is None or negated is None:
                 continue
-            for _, exp in _made_by(view, other, "Exp"):
-                for index, neg in _made_by(view, exp.input[0], "Neg"):
-                    site = Fed((index,), ending.trail.tensor, single=False)
-                    return sigmoid_head(view, ending, hints, neg.input[0], site, "a sigmoid in pieces")
+            logits, readers = negated, {negative[0]}
+        elif not any(made.input[0] == logits for _, made in _made_by(view, numerator, "Exp")):
+            continue
+        site = Fed(tuple(sorted(readers)), ending.trail.tensor, single=False)
+        return sigmoid_head(view, ending, hints, logits, site, "a sigmoid in pieces")
     return None
+
+
+def _one_plus_exp(view: GraphView, tensor: str) -> Iterator[tuple[int, onnx.NodeProto]]:
+    """The exponential that a tensor is, plus 1."""
+    for _, add in _made_by(view, tensor, "Add"):
+        for one, other in (tuple(add.input), tuple(add.input)[::-1]):
+            if is_number(view, one, 1.0):
+                yield from _made_by(view, other, "Exp")
 
 
 def _head(

@@ -15,12 +15,16 @@ from onnxcal.logits import Task
 
 
 class Unclear(Exception):
-    """The structure does not decide: says what is missing, as the end of a sentence, and what to pass."""
+    """The structure does not decide: says what is missing, as the end of a sentence, and what to pass.
 
-    def __init__(self, reason: str, hint: str) -> None:
+    With `spills` there are probabilities, but what would have to be fed for them makes something else too.
+    """
+
+    def __init__(self, reason: str, hint: str, *, spills: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.spills = spills
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,10 @@ def _of_margins(view: GraphView, ending: Ending, joined: str, axis: int) -> Head
         index, concat = producer
         negative = view.producer(concat.input[0])
         if negative is not None and concat.input[1] in negative[1].input:
-            logits = concat.input[1]
-            site = Fed(tuple(sorted((negative[0], index))), activated, single=False)
+            minus = negative[1].output[0]
+            if _only_read_by(view, minus, index) and _only_read_by(view, joined, ending.index):
+                logits = concat.input[1]
+                site = Fed(tuple(sorted((negative[0], index))), activated, single=False)
     return Head(
         output=ending.output,
         logits=logits,
@@ -70,6 +72,10 @@ def _of_margins(view: GraphView, ending: Ending, joined: str, axis: int) -> Head
         keys=ending.trail.keys,
         evidence=f"Sigmoid of the margins [-s, s] of '{logits}'",
     )
+
+
+def _only_read_by(view: GraphView, tensor: str, reader: int) -> bool:
+    return view.readers(tensor) == [reader] and all(output.name != tensor for output in view.graph.output)
 
 
 def _task(view: GraphView, rank: int | None, logits: str, hints: Hints) -> Task:

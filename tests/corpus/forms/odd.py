@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from tests.builders import classifier, softmax
-from tests.corpus.form import build, node, value, weights
-from tests.corpus.forms.register import form, two_outputs
+from tests.corpus.form import Form, build, ints, node, value, weights
+from tests.corpus.forms.register import family, form, two_outputs
+
+INPUT = value("x", ["N", 6])
 
 
 @form()
@@ -37,6 +41,23 @@ def rank_unknown_and_axis_from_the_back() -> onnx.ModelProto:
 def raw_logits_of_unknown_rank() -> onnx.ModelProto:
     nodes = [node("MatMul", "x w", "a"), node("Squeeze", "a", "logits")]
     return build(nodes, [value("x", ["N", 1, 6])], [value("logits", None)], {"w": weights(6, 4)}, opset=13)
+
+
+@family
+def outputs_declared_wrongly() -> Iterator[Form]:
+    """onnxruntime runs them; what makes the output is believed."""
+    for shape in ([], ["N"], ["N", 1], ["N", 7], ["N", 4, 1], [3, 3]):
+        name = f"declared as {shape}"
+        raw = build([node("MatMul", "x w", "logits")], [INPUT], [value("logits", shape)], {"w": weights(6, 4)})
+        yield Form(f"raw logits {name}", raw, output="logits", activation="none")
+        body = [node("MatMul", "x w", "logits"), softmax()]
+        yield Form(f"softmax {name}", build(body, [INPUT], [value("probs", shape)], {"w": weights(6, 4)}))
+        body = [node("MatMul", "x w", "logits"), node("Sigmoid", "logits", "probs")]
+        made = build(body, [INPUT], [value("probs", shape)], {"w": weights(6, 1)})
+        yield Form(f"sigmoid {name}", made, task="binary", activation="sigmoid", classes=2)
+        body = [node("MatMul", "x w", "z"), node("Squeeze", "z i1", "logits")]
+        made = build(body, [INPUT], [value("logits", shape)], {"w": weights(6, 1), "i1": ints(1)})
+        yield Form(f"squeezed {name}", made, "logits", task="binary", activation="none", classes=2, axis=0)
 
 
 @form(output="y", logits="z", dtype="float32")
@@ -288,3 +309,32 @@ def weights_as_numbers_instead_of_bytes() -> onnx.ModelProto:
     numbers = weights(2000, 4, scale=0.05).reshape(-1)
     made.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.FLOAT, [2000, 4], numbers))
     return made
+
+
+@family
+def made_inside_control_flow() -> Iterator[Form]:
+    """What is made there cannot be told, but where the user says it, the nodes that are added come behind it."""
+
+    def scan(op: str | None) -> onnx.ModelProto:
+        body = [
+            node("Unsqueeze", "x_i i0", "row"),
+            node("MatMul", "row w", "product"),
+            node("Squeeze", "product i0", "z_i"),
+        ]
+        body.append(node(op or "Identity", "z_i", "y_i"))
+        inner = helper.make_graph(body, "body", [value("x_i", [6])], [value("y_i", [4])])
+        nodes = [node("Scan", "x", "scanned", body=inner, num_scan_inputs=1)]
+        return build(nodes, [INPUT], [value("scanned", ["N", 4])], {"w": weights(6, 4), "i0": ints(0)})
+
+    yield Form(
+        "raw logits out of a Scan", scan(None), "scanned", "scanned", activation="none", options={"activation": "none"}
+    )
+    yield Form(
+        "probabilities out of a Scan",
+        scan("Softmax"),
+        "scanned",
+        "scanned",
+        z=lambda tap: np.log(tap("scanned")),
+        rounding=1e-6,
+        options={"activation": "softmax"},
+    )

@@ -40,9 +40,23 @@ LINEAR = {
         [node("DequantizeLinear", "qb s", "bias"), node("MatMul", "x w", "a"), node("Add", "a bias", "y")],
         ["N", 4],
     ),
+    "the last step": (
+        [node("Unsqueeze", "x i1", "a"), node("MatMul", "a w", "c"), node("Gather", "c last", "y", axis=1)],
+        ["N", 4],
+    ),
+    "one of several heads": (
+        [node("MatMul", "x w9", "a"), node("Split", "a sizes", "y other", axis=1)],
+        ["N", 4],
+    ),
+    "some columns": ([node("MatMul", "x w9", "a"), node("Slice", "a i1 five i1", "y")], ["N", 4]),
 }
 CONSTANTS = {
     "w": weights(6, 4),
+    "w9": weights(6, 9),
+    "i1": ints(1),
+    "five": ints(5),
+    "last": np.array(-1),
+    "sizes": ints(4, 5),
     "b": np.array([1, 2, 3, 4], np.float32),
     "lo": np.float32(-9),
     "hi": np.float32(9),
@@ -71,6 +85,12 @@ def test_products_and_quotients_of_two_computed_tensors_are_not(op: str) -> None
     nodes = [node("MatMul", "x w", "a"), node("Relu", "a", "c"), node(op, "a c", "y")]
     with pytest.raises(ModelError, match=op):
         head_of(nodes, [value("x", ["N", 6])], ["N", 4], {"w": weights(6, 4)})
+
+
+def test_rows_of_a_table_are_not() -> None:
+    """An embedding: weights that are looked up, not multiplied."""
+    with pytest.raises(ModelError, match="Gather"):
+        head_of([node("Gather", "w x", "y")], [value("x", ["N"], "int64")], ["N", 4], {"w": weights(6, 4)})
 
 
 def test_a_constant_over_a_tensor_is_not() -> None:
@@ -109,6 +129,12 @@ AXES = {
         ["N", 2, 3, 4],
         1,
     ),
+    "product with the weights on the left": ([node("MatMul", "w8 x", "y")], ["N", 3, 8, 5], 2),
+    "product with the weights on the left, then classes last": (
+        [node("MatMul", "w8 x", "a"), node("Transpose", "a", "y", perm=[0, 1, 3, 2])],
+        ["N", 3, 5, 8],
+        3,
+    ),
     "convolution, pooled": ([node("Conv", "x k", "a"), node("GlobalAveragePool", "a", "y")], ["N", 4, 1, 1], 1),
 }
 
@@ -116,7 +142,39 @@ AXES = {
 @pytest.mark.parametrize("name", AXES)
 def test_the_operator_tells_the_class_axis(name: str) -> None:
     nodes, shape, axis = AXES[name]
-    assert head_of(nodes, [IMAGE], shape, KERNEL | {"w5": weights(5, 2)}).axis == axis
+    assert head_of(nodes, [IMAGE], shape, KERNEL | {"w5": weights(5, 2), "w8": weights(8, 4)}).axis == axis
+
+
+TWO_AXES = {
+    "weights on the left": ([node("MatMul", "u x", "y")], [4, "N"], 0),
+    "weights on the left, in a Gemm": ([node("Gemm", "u x b", "y")], [4, "N"], 0),
+    "weights on the left, then samples first": ([node("MatMul", "u x", "a"), node("Transpose", "a", "y")], ["N", 4], 1),
+    "weights on the right": ([node("Transpose", "x", "a"), node("Gemm", "a w", "y")], ["N", 4], 1),
+    "weights on the right, then classes first": (
+        [node("Transpose", "x", "a"), node("MatMul", "a w", "c"), node("Transpose", "c", "y")],
+        [4, "N"],
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWO_AXES)
+def test_of_two_axes_too(name: str) -> None:
+    nodes, shape, axis = TWO_AXES[name]
+    constants = {"u": weights(4, 6), "w": weights(6, 4), "b": weights(4, 1)}
+    head = head_of(nodes, [value("x", [6, "N"])], shape, constants)
+    assert (head.task, head.axis, head.num_classes) == ("multiclass", axis, 4)
+
+
+def test_a_product_of_two_computed_tensors_does_not_tell_the_class_axis() -> None:
+    """Queries by keys: either may count classes."""
+    for shape, order in ((["N", 3, 5], [0, 2, 1]), (["N", 7, 3, 5], [0, 1, 3, 2])):
+        nodes = [node("MatMul", "x w5", "q"), node("Transpose", "q", "k", perm=order), node("MatMul", "q k", "y")]
+        inputs, constants = [value("x", shape)], {"w5": weights(5, 2)}
+        with pytest.raises(ModelError, match="nothing says which axis counts classes") as caught:
+            head_of(nodes, inputs, [*shape[:-1], 3], constants)
+        assert "--axis" in (caught.value.hint or "")
+        assert head_of(nodes, inputs, [*shape[:-1], 3], constants, Hints(axis=-1)).axis == len(shape) - 1
 
 
 @pytest.mark.parametrize(("hints", "axis"), [(Hints(axis=3), 3), (Hints(axis=-1), 3), (Hints(axis=2), 2)])

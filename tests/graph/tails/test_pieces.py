@@ -196,6 +196,16 @@ NOT_COMPOSED = {
     "Exp of logits": [node("Exp", "z", "y")],
     "Exp of Sigmoid": [node("Sigmoid", "z", "p"), node("Exp", "p", "y")],
     "Log of Sigmoid": [node("Sigmoid", "z", "p"), node("Log", "p", "y")],
+    "Log of Softmax that is clipped": [
+        node("Softmax", "z", "p"),
+        node("Clip", "p nil one", "q"),
+        node("Log", "q", "y"),
+    ],
+    "Exp of LogSoftmax that is clipped": [
+        node("LogSoftmax", "z", "p"),
+        node("Relu", "p", "q"),
+        node("Exp", "q", "y"),
+    ],
     "Log of LogSoftmax": [node("LogSoftmax", "z", "p"), node("Log", "p", "y")],
     "Exp of minus LogSoftmax": [node("LogSoftmax", "z", "p"), node("Neg", "p", "q"), node("Exp", "q", "y")],
     "minus LogSoftmax": [node("LogSoftmax", "z", "p"), node("Neg", "p", "y")],
@@ -208,6 +218,18 @@ NOT_COMPOSED = {
 @pytest.mark.parametrize("what", NOT_COMPOSED)
 def test_what_does_not_cancel_is_refused(what: str) -> None:
     refuse("Exp|Log|Neg|Mul|Sub|Abs", NOT_COMPOSED[what])
+
+
+def test_a_maximum_over_everything_is_the_same_for_all_classes() -> None:
+    head = head_of([node("ReduceMax", "z", "m", axes=[0, 1]), *SOFTMAX_OF_Z[1:]])
+    assert head.site == Fed((1, 2), "y", single=False)
+
+
+def test_a_maximum_over_another_axis_than_the_sum_is_not_taken_out() -> None:
+    """Less a number a class, z is other logits; what the rows hold are probabilities all the same."""
+    head = head_of([node("ReduceMax", "z", "m", axes=[0]), *SOFTMAX_OF_Z[1:]])
+    assert told(head) == ("multiclass", "softmax", "y", 1, 4)
+    assert head.site == Added("y", "probabilities")
 
 
 # Sigmoid
@@ -239,6 +261,64 @@ def test_a_sigmoid_in_pieces_is_binary_or_multilabel() -> None:
     assert told(head_of(nodes)) == ("multilabel", "sigmoid", "z", 1, 4)
     assert told(head_of(nodes, ("N", 1), classes=1)) == ("binary", "sigmoid", "z", 1, 2)
     refuse("multiclass", nodes, hints=Hints(task="multiclass"))
+
+
+SIGMOIDS = {
+    "exp(-z), by Mul": (
+        [node("Mul", "z minus", "n"), node("Exp", "n", "e"), node("Add", "e one", "t"), node("Div", "one t", "y")],
+        (1,),
+    ),
+    "exp(-z), by Sub": (
+        [node("Sub", "nil z", "n"), node("Exp", "n", "e"), node("Add", "one e", "t"), node("Reciprocal", "t", "y")],
+        (1,),
+    ),
+    "exp(z) / (1 + exp(z))": ([node("Exp", "z", "e"), node("Add", "e one", "t"), node("Div", "e t", "y")], (1,)),
+    "exp(z) / (1 + exp(z)), twice": (
+        [node("Exp", "z", "e"), node("Exp", "z", "f"), node("Add", "one f", "t"), node("Div", "e t", "y")],
+        (1, 2),
+    ),
+    "exp(z) · 1 / (1 + exp(z))": (
+        [node("Exp", "z", "e"), node("Add", "e one", "t"), node("Reciprocal", "t", "u"), node("Mul", "u e", "y")],
+        (1,),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SIGMOIDS)
+def test_other_ways_to_write_a_sigmoid(how: str) -> None:
+    nodes, readers = SIGMOIDS[how]
+    head = head_of(nodes, ("N", 1), classes=1)
+    assert told(head) == ("binary", "sigmoid", "z", 1, 2)
+    assert head.site == Fed(readers, "y", single=False)
+
+
+NEAR_SIGMOIDS = {
+    "exp(o) / (1 + exp(z))": [
+        OTHER,
+        node("Exp", "o", "f"),
+        node("Exp", "z", "e"),
+        node("Add", "e one", "t"),
+        node("Div", "f t", "y"),
+    ],
+    "exp(z) / (2 + exp(z))": [node("Exp", "z", "e"), node("Add", "e two", "t"), node("Div", "e t", "y")],
+    "1 / (1 + exp(-2z))": [
+        node("Mul", "z two", "n"),
+        node("Exp", "n", "e"),
+        node("Add", "e one", "t"),
+        node("Div", "one t", "y"),
+    ],
+    "1 / (1 + exp(1 - z))": [
+        node("Sub", "one z", "n"),
+        node("Exp", "n", "e"),
+        node("Add", "e one", "t"),
+        node("Div", "one t", "y"),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", NEAR_SIGMOIDS)
+def test_what_is_near_a_sigmoid_is_none(what: str) -> None:
+    refuse("Div", NEAR_SIGMOIDS[what], ("N", 1), classes=1)
 
 
 # Values that are divided by their sum
