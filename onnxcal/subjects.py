@@ -13,12 +13,13 @@ from onnxcal.calibrators.fit import measured
 from onnxcal.data.npz import read_logits
 from onnxcal.data.shards import fit_files
 from onnxcal.errors import UsageError
-from onnxcal.graph.head import Activation, Complemented, Head, Selected
+from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference import collect_logits
 from onnxcal.inference.collect import Progress
+from onnxcal.inference.layout import moves_places
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize
 from onnxcal.logits import Task
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
@@ -190,9 +191,11 @@ def known_calibration(
 
 
 def class_names(head: Head) -> tuple[str, ...] | None:
-    """What the model calls the classes of its logits, in their order; None if that is 0, 1, … or not known."""
+    """What the model calls the classes of its logits, in their order.
+
+    None if that is 0, 1, … or not known; also where a `ZipMap` names the classes of an output that shows them in
+    another order than the logits, which is found when the model runs.
+    """
     if head.classes is None or list(head.classes) == list(range(len(head.classes))):
         return None
-    if head.keys is not None and any(isinstance(step, (Selected, Complemented)) for step in head.trail):
-        return None  # a ZipMap names what the output shows, which is here in another order than the logits
-    return tuple(map(str, head.classes))
+    return None if head.keys is not None and moves_places(head) else tuple(map(str, head.classes))

@@ -21,7 +21,8 @@ from onnxcal.verification import verify
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
     "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph",
-    "inference", "heldout", "verification", "subjects", "results", "report", "output", "heads", "pipeline", "plots", "torch", "cli",
+    "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots", "pipeline",
+    "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
@@ -87,6 +88,12 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
         ("onnxruntime", {"onnxcal.inference.session"}),
         ("click", {name for name in map(module_name, FILES) if name.startswith("onnxcal.cli")}),
         ("torch", {"onnxcal.torch"}),
+        (
+            "matplotlib",
+            {"onnxcal.plots"}
+            | {n for n in map(module_name, FILES) if n.startswith("onnxcal.report.plots.")}
+            | {"onnxcal.report.plots"},
+        ),
         ("sklearn", set()),
         ("scipy", set()),
         ("onnxsim", set()),
@@ -150,6 +157,17 @@ def test_public_names_are_what_they_say_whichever_is_used_first(first: str) -> N
     assert done.stdout.strip() == "[]"
 
 
+def test_plots_are_a_module_that_is_imported_when_it_is_used() -> None:
+    program = (
+        "import sys, onnxcal\n"
+        "assert 'onnxcal.plots' not in sys.modules and 'plots' in dir(onnxcal)\n"
+        "onnxcal.plots.KINDS\n"
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'calibrat'"):
         onnxcal.calibrat  # noqa: B018
@@ -187,6 +205,7 @@ COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "verify": (verify, set()),
     "evaluate": (onnxcal.evaluate, set()),
     "revert": (onnxcal.revert, set()),
+    "plot": (onnxcal.plots.plot, set()),
 }
 
 
@@ -199,7 +218,14 @@ def options(command: str) -> dict[str, click.Option]:
 @pytest.mark.parametrize("command", COMMAND_OF)
 def test_python_arguments_have_the_names_of_the_options(command: str) -> None:
     function, only_cli = COMMAND_OF[command]
-    arguments = set(inspect.signature(function).parameters) - {"model", "patched", "logits", "progress"}
+    arguments = set(inspect.signature(function).parameters) - {
+        "model",
+        "patched",
+        "logits",
+        "kind",
+        "source",
+        "progress",
+    }
     if command == "fit":
         arguments -= {"labels", "sample_weight"}  # the command finds them in LOGITS.npz
     assert set(options(command)) - PRINTING - only_cli == arguments
@@ -225,7 +251,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
-        "--max-ece", "--temperature", "--calibration",
+        "--max-ece", "--temperature", "--calibration", "--style",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":
@@ -263,7 +289,7 @@ def test_public_functions_classes_and_fields_have_docstrings(path: Path) -> None
 
 # Imports at run time
 
-HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "torch")
+HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "torch", "matplotlib")
 
 
 def loaded_by(words: list[str], folder: Path) -> set[str]:
@@ -282,7 +308,9 @@ def loaded_by(words: list[str], folder: Path) -> set[str]:
     return set((folder / "loaded.txt").read_text().split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["calibrate", "--help"], ["completion", "bash"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["--version"], ["calibrate", "--help"], ["plot", "--help"], ["completion", "bash"]]
+)
 def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     assert loaded_by(words, tmp_path) == set()
 

@@ -8,15 +8,16 @@ from onnxcal.metrics.diagrams import ClassDiagram, ClassDiagrams, class_diagrams
 from onnxcal.report.plots.panels import legend_below, outer_labels, panel_below, stacked
 from onnxcal.report.plots.plot import Plot
 from onnxcal.report.plots.reliability import draw_bins, draw_counts
-from onnxcal.report.plots.style import palette_of
-from onnxcal.report.plots.text import put_title, shown_name
+from onnxcal.report.plots.style import TITLE_SIZE, palette_of
+from onnxcal.report.plots.text import narrow_name, put_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = 3
-LONGEST_NAME = 18
+WIDEST_NAME = 115.0
+"""Room for a name, in points, beside the number of samples."""
 
 
 def fill(figure: Figure, classes: ClassDiagrams) -> None:
@@ -64,7 +65,7 @@ def draw_class(
         markerfacecolor=colours.background, markeredgecolor=colours.ink, markeredgewidth=1.1, clip_on=False,
         label="before (T = 1)",
     )  # fmt: skip
-    named = f"{what} {one.index}" if one.name is None else shown_name(one.name, LONGEST_NAME)
+    named = f"{what} {one.index}" if one.name is None else narrow_name(one.name, TITLE_SIZE, WIDEST_NAME)
     after = one.after.scores
     ece = f"ECE {one.before.scores.ece:.3f} → {after.ece:.3f}, noise {after.ece_floor:.3f}"
     put_title(ax, named, beside=f"n = {int(before.counts.sum()):,}", under=ece)

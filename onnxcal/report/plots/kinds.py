@@ -28,7 +28,10 @@ def check_kind(kind: str) -> str:
     """
     if kind in KINDS:
         return kind
-    near = get_close_matches(kind.lower(), KINDS, n=1, cutoff=0.5)
+    word = kind.lower()
+    near = [known for known in KINDS if word and known.startswith(word)] or get_close_matches(
+        word, KINDS, 1, cutoff=0.5
+    )
     listed = ", ".join(KINDS)
     raise UsageError(
         f"there is no plot {kind[:40]!r}",

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxcal.metrics.subject import Subject
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from onnxcal.metrics.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def draw_counts(ax: Axes, bins: ReliabilityBins, *, most: int | None = None, num
         for x, count in zip(left + width / 2, bins.counts, strict=True):
             ax.annotate(
                 count_text(int(count)), (float(x), max(float(count), 0.7)), xytext=(0, 1.5), textcoords="offset points",
-                ha="center", va="bottom", fontsize=7.5, color=colours.ink,
+                ha="center", va="bottom", fontsize=7, color=colours.ink,
             )  # fmt: skip
 
 

@@ -56,6 +56,8 @@ LINES: tuple[Any, ...] = (
     (0, (3, 1, 1, 1, 1, 1)),
     (0, (8, 2)),
 )
+TITLE_SIZE, CAPTION_SIZE = 11.0, 9.0
+"""In points."""
 SMALL = 0.85
 """Size of what explains, relative to the figure's font."""
 
@@ -83,7 +85,7 @@ def settings(palette: Palette) -> dict[str, Any]:
         "figure.facecolor": palette.background,
         "font.size": 10.0,
         "axes.labelsize": 10.0,
-        "axes.titlesize": 11.0,
+        "axes.titlesize": TITLE_SIZE,
         "grid.color": palette.muted,
         "grid.alpha": 0.25,
         "grid.linewidth": 0.6,

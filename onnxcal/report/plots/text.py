@@ -23,6 +23,19 @@ def shown_name(name: str, longest: int = LONGEST_NAME) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
+def narrow_name(name: str, size: float, points: float) -> str:
+    """`shown_name` as long as fits into some width: 32 letters W are three times as wide as 32 letters i."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size)
+    for longest in range(LONGEST_NAME, 3, -1):
+        text = shown_name(name, longest)
+        if text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] <= points:
+            break
+    return text
+
+
 def plain(text: Text) -> Text:
     """A text in which `$` is a dollar and `\\` is a backslash."""
     text.set_parse_math(False)
