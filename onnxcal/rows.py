@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
-from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, all_finite, as_array, value_chunks
+from onnxcal.logits import (
+    FloatArray,
+    LabelArray,
+    Labels,
+    Logits,
+    Sample,
+    Task,
+    all_finite,
+    as_array,
+    take_rows,
+    value_chunks,
+)
 
 SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
@@ -59,7 +70,8 @@ def labelled(
     weights = None if weight is None else np.repeat(_sample_weights(weight, values.shape[first]), positions)
     if ignore_index is not None:
         keep = kept_rows(truth, ignore_index)
-        rows, truth = rows[keep], truth[keep]
+        if not keep.all():
+            rows, truth = take_rows(rows, np.flatnonzero(keep)), truth[keep]
         group = None if group is None else group[keep]
         weights = None if weights is None else weights[keep]
     check_label_values(truth, task, rows.shape)
@@ -254,19 +266,28 @@ def check_logits(rows: FloatArray, labels: LabelArray, task: Task) -> None:
     """
     if all_finite(rows):
         return
-    masked = np.isneginf(rows) if task == "multiclass" else np.zeros(rows.shape, bool)
-    bad = ~np.isfinite(rows) & ~masked
-    if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
+    first_bad, count, first_label, step = None, 0, None, max(1, (1 << 20) // max(1, rows[:1].size))
+    for start in range(0, len(rows), step):  # masks as large as the array would be copies of it
+        part, y = rows[start : start + step], labels[start : start + step]
+        bad = ~np.isfinite(part)
+        if task == "multiclass":
+            bad &= ~np.isneginf(part)
+        if bad.any():
+            count += int(bad.sum())
+            position = np.argwhere(bad)[0]
+            first_bad = first_bad or (start + int(position[0]), *map(int, position[1:]))
+        elif first_label is None and task == "multiclass":
+            wanted = part[np.arange(len(part)), y] if y.ndim == 1 else np.where(y > 0, part, 0.0).min(axis=1)
+            if np.isneginf(wanted).any():
+                first_label = start + int(np.argmax(np.isneginf(wanted)))
+    if first_bad is not None:
         raise DataError(
-            f"the logit at {position} is {float(rows[position])}; {int(bad.sum()):,} of {rows.size:,} are not finite",
+            f"the logit at {first_bad} is {float(rows[first_bad])}; {count:,} of {rows.size:,} are not finite",
             hint="look for a division by zero or an overflow in the model, or for bad values in its inputs",
         )
-    wanted = rows[np.arange(len(rows)), labels] if labels.ndim == 1 else np.where(labels > 0, rows, 0.0).min(axis=1)
-    if np.isneginf(wanted).any():
-        first = int(np.argmax(np.isneginf(wanted)))
+    if first_label is not None:
         raise DataError(
-            f"sample {first} is labelled with a class whose logit is -inf: its likelihood is 0 at any temperature",
+            f"sample {first_label} is labelled with a class whose logit is -inf: its likelihood is 0 at any T",
             hint="drop that sample, or label it with a class that is not masked",
         )
 

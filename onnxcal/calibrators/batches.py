@@ -13,8 +13,9 @@ from onnxcal.logits import Labels, Logits, Sample, Task
 from onnxcal.rows import labelled
 from onnxcal.spool import Spool
 
-MEMORY = 1 << 26
-"""Bytes of logits that are kept in memory; what is more goes to a temporary file."""
+MEMORY = 1 << 25
+"""Bytes of logits, and of labels, that are kept in memory; what is more goes to a temporary file."""
+_PIECE = 1 << 16
 
 
 def kept(batches: Iterable[Any], **reading: Any) -> Sample:
@@ -32,16 +33,25 @@ def kept(batches: Iterable[Any], **reading: Any) -> Sample:
     """
     values, labels, weights, groups = (Spool(most_bytes=MEMORY) for _ in range(4))
     task: Task = "multiclass"
-    seen, weighted, grouped = 0, False, False
+    rows, seen, weighted, grouped = 0, 0, False, False
     for part in _samples(batches, **reading):
         n, task = part.logits.n_samples, part.logits.task
         values.append(part.logits.values)
         labels.append(part.labels.values)
-        weights.append(np.ones(n) if part.weight is None else part.weight)
+        if part.weight is not None and not weighted:  # what came before counts 1
+            weighted = True
+            for start in range(0, rows, _PIECE):
+                weights.append(np.ones(min(_PIECE, rows - start)))
+        if part.group is not None and not grouped:  # and was a sample a row
+            grouped = True
+            for start in range(0, rows, _PIECE):
+                groups.append(np.arange(start, min(start + _PIECE, rows)))
+        if weighted:
+            weights.append(np.ones(n) if part.weight is None else part.weight)
         group = np.arange(n) if part.group is None else part.group
-        groups.append(seen + group)
-        seen += int(group.max()) + 1
-        weighted, grouped = weighted or part.weight is not None, grouped or part.group is not None
+        if grouped:
+            groups.append(seen + group)
+        rows, seen = rows + n, seen + int(group.max()) + 1
     return Sample(
         Logits(values.array(), task),
         Labels(labels.array()),

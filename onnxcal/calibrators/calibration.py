@@ -94,7 +94,8 @@ class Calibration:
 
     @property
     def enough_samples(self) -> int | None:
-        """How many such samples would give T to ±5 % (95 %), counted as `n_samples` is; None if T was given."""
+        """How many such samples would give T to ±5 % (95 %), counted as `n_samples` is; None if T was given, or if
+        the samples say next to nothing of T."""
         if self.interval is None or self.n_samples is None:
             return None
         return enough_samples(self.n_samples, self.interval)

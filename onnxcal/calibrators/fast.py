@@ -26,7 +26,8 @@ SMALL_STEP = 0.05
 PILOT_STEP = 0.007
 """A relative step after which a subsample knows well enough what the expansion of all samples misses: order r³."""
 PILOT_LIKENESS, PILOT_MISSES = 0.2, 1e-7
-"""How alike the third cumulants must be, and how much may be missed, relative to the curvature."""
+"""How alike the third cumulants must be (the curvatures: half of it), and how much may be missed, relative to the
+curvature."""
 SMALL_ERROR = 3e-9
 """Relative error of β below which no further pass is made: what is missing is of the order of the cube of a step times
 what was left after it."""
@@ -66,7 +67,8 @@ def _first_guess(margins: Margins) -> float:
         z = np.where(np.isfinite(z), z, np.max(z, axis=1, keepdims=True))
     if not margins.independent:
         z -= z.mean(axis=1, keepdims=True)
-    spread = float(np.sqrt((z * z).mean()))
+    with np.errstate(over="ignore"):
+        spread = float(np.sqrt((z * z).mean()))
     return 3 / spread if spread > 0 else math.nan
 
 
@@ -124,6 +126,8 @@ def _slope_by_pilot(here: Cumulants, pilot: Margins, beta: float, scale: float, 
     if abs(step) > PILOT_STEP:
         return None
     some = in_float32(pilot, beta, 3)
+    if abs(some.curvature * ratio - here.curvature) > PILOT_LIKENESS * here.curvature / 2:
+        return None
     if abs(some.third * ratio - here.third) > PILOT_LIKENESS * here.curvature:
         return None
     missed = in_float32(pilot, beta * scale, 1).slope / scale - _expanded(some, step)
