@@ -33,7 +33,7 @@ SMALL_ERROR = 3e-9
 what was left after it."""
 _LOWEST, _HIGHEST = -0.75, 3.0  # of a relative step: far from the optimum the expansion says little
 _LEAST_BEND, _LONGEST = 0.3, 1.4  # of a step in log β
-_NO_STEP = 1e-6  # relative: below it, rounding would be taken for the cubic term
+_NO_STEP = 1e-3  # relative: below it, rounding would be taken for the cubic term, which is too small to matter there
 _RANGE = 1e30  # of β, in float32
 
 
@@ -44,7 +44,7 @@ class Optimum(NamedTuple):
     curvature: float
     """Σ variance of u: the observed information on log T."""
     squares: float
-    """Σ of the squared slopes of single samples."""
+    """Σ of the squared slopes of single samples; after a small last step, those before it: to a percent."""
 
 
 def fast_optimum(margins: Margins) -> Optimum | None:
@@ -57,6 +57,8 @@ def fast_optimum(margins: Margins) -> Optimum | None:
         if stride > 1 and len(margins) >= stride * FIRST_SAMPLES // 2:
             pilot = margins.every(stride)
             beta = _near_optimum(pilot, beta or _first_guess(pilot))
+    if pilot is not None:
+        pilot = margins.every(STRIDE, 1)  # rows may have a period, and those that β comes from be special
     return _at_optimum(margins, beta or _first_guess(margins), pilot)
 
 
@@ -65,9 +67,9 @@ def _first_guess(margins: Margins) -> float:
     z = margins.values[:: max(1, len(margins) // 64)].astype(np.float64)
     if margins.masked:
         z = np.where(np.isfinite(z), z, np.max(z, axis=1, keepdims=True))
-    if not margins.independent:
-        z -= z.mean(axis=1, keepdims=True)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not margins.independent:
+            z -= z.mean(axis=1, keepdims=True)
         spread = float(np.sqrt((z * z).mean()))
     return 3 / spread if spread > 0 else math.nan
 

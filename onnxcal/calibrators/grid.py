@@ -101,7 +101,8 @@ class NLLGrid:
         bracket = _LOG_BETA[after - 1], _LOG_BETA[after]
         log_beta, other = curve.root(*bracket), coarser.root(*bracket)
         information = curve.derivative(log_beta) * math.exp(log_beta)  # Σ variance of βz
-        squares = float(np.interp(log_beta, _LOG_BETA, self.sums[:, 4]))
+        some = self._around(after, AROUND)
+        squares = math.exp(Hermite(_LOG_BETA[some], np.log(self.sums[some, 4:]))(log_beta))
         temperature = math.exp(-log_beta)
         found = Temperature(
             temperature,
@@ -122,9 +123,12 @@ class NLLGrid:
         return max(0.0, 2 * (at_one - float(there)))
 
     def _slope_around(self, after: int, nodes: int) -> Hermite:
-        first = min(max(after - nodes, 0), len(_LOG_BETA) - 2 * nodes)  # one-sided at the ends of the grid
-        some = slice(first, first + 2 * nodes)
+        some = self._around(after, nodes)
         return Hermite(_LOG_BETA[some], self.sums[some, :3])
+
+    def _around(self, after: int, nodes: int) -> slice:
+        first = min(max(after - nodes, 0), len(_LOG_BETA) - 2 * nodes)  # one-sided at the ends of the grid
+        return slice(first, first + 2 * nodes)
 
 
 def _piece(margins: Margins, start: int, stop: int, by_group: tuple[Rows, IndexArray] | None) -> Rows:
