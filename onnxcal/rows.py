@@ -28,6 +28,7 @@ SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
 GRID_TOLERANCE, GRID_SUM_TOLERANCE = 1e-3, 0.05
 """Of 8-bit probabilities: how far from a step, in steps; and their sum from 1."""
+PASS_LOGITS = "pass their logarithm: np.log(p) are logits of the same softmax"
 _MANY = 50
 """Samples from which on logits that are all between 0 and 1 are no accident."""
 
@@ -40,7 +41,7 @@ def labelled(
     axis: int | None = None,
     ignore_index: int | None = None,
     weight: Any = None,
-    empty: bool = False,
+    part: bool = False,
 ) -> Sample:
     """Check a user's logits and labels and bring them to rows.
 
@@ -52,7 +53,7 @@ def labelled(
     axis : the class axis, default 1.
     ignore_index : samples with this label are dropped.
     weight : array_like (N,), ≥ 0, how much each sample counts, None for 1.
-    empty : whether there may be no samples.
+    part : whether this is one batch of several: it may be empty, and its rows may sum to 1 by chance.
 
     Raises
     ------
@@ -76,10 +77,11 @@ def labelled(
         weights = None if weights is None else weights[keep]
     check_label_values(truth, task, rows.shape)
     check_logits(rows, truth, task)
-    if not empty and (len(rows) == 0 or (weights is not None and not weights.any())):
+    if not part and (len(rows) == 0 or (weights is not None and not weights.any())):
         raise DataError("there are no labelled samples", hint="pass at least one sample whose label is not ignored")
     made = Logits(rows, task)
-    refuse_probabilities(made, "the array of logits", "pass their logarithm: np.log(p) are logits of the same softmax")
+    if not part:
+        refuse_probabilities(made, "the array of logits", PASS_LOGITS)
     return Sample(made, Labels(truth), weights, group)
 
 
@@ -146,6 +148,11 @@ def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
         raise DataError(
             f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and sum to 1", hint=hint
         )
+
+
+def are_probabilities(logits: Logits) -> bool:
+    """Whether multiclass logits are probabilities."""
+    return logits.task == "multiclass" and probabilities_kind(logits) is not None
 
 
 def probabilities_kind(logits: Logits) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from onnxcal.calibrators.grid import NLLGrid
 from onnxcal.errors import DataError
 from onnxcal.logits import Labels, Logits, Sample, Task
-from onnxcal.rows import labelled
+from onnxcal.rows import PASS_LOGITS, are_probabilities, labelled
 from onnxcal.spool import Spool
 
 MEMORY = 1 << 25
@@ -70,7 +70,7 @@ def added(batches: Iterable[Any], **reading: Any) -> NLLGrid:
 
 def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
     """Each batch, checked; those without a single labelled sample are left out."""
-    form = None
+    form, probabilities = None, True
     for number, batch in enumerate(batches):
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise DataError(
@@ -78,7 +78,7 @@ def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
                 hint="yield (logits, labels), or (logits, labels, sample_weight); or pass both as arrays",
             )
         logits, labels, *weight = batch
-        part = labelled(logits, labels, weight=weight[0] if weight else None, empty=True, **reading)
+        part = labelled(logits, labels, weight=weight[0] if weight else None, part=True, **reading)
         if part.logits.n_samples == 0:
             continue
         found = (part.logits.task, part.logits.num_classes, part.labels.are_indices, part.logits.values.dtype)
@@ -88,7 +88,10 @@ def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
                 hint="pass logits of one model, and labels of one kind",
             )
         form = found
+        probabilities = probabilities and are_probabilities(part.logits)
         yield part
+    if form is not None and probabilities:
+        raise DataError("all batches hold probabilities, not logits: rows are ≥ 0 and sum to 1", hint=PASS_LOGITS)
     if form is None:
         raise DataError(
             "there are no labelled samples", hint="pass an iterable of (logits, labels) batches that is not used up"

@@ -102,7 +102,7 @@ class NLLGrid:
         log_beta, other = curve.root(*bracket), coarser.root(*bracket)
         information = curve.derivative(log_beta) * math.exp(log_beta)  # Σ variance of βz
         some = self._around(after, AROUND)
-        squares = math.exp(Hermite(_LOG_BETA[some], np.log(self.sums[some, 4:]))(log_beta))
+        squares = max(0.0, Hermite(_LOG_BETA[some], self.sums[some, 4:])(log_beta))
         temperature = math.exp(-log_beta)
         found = Temperature(
             temperature,
