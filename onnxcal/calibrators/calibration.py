@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -172,7 +173,10 @@ class Calibration:
             "output",
             "data_sha256",
         )
-        return {key: getattr(self, key) for key in keys}
+        values = {key: getattr(self, key) for key in keys}
+        if self.interval is not None and math.isinf(self.interval[1]):  # which JSON does not have
+            values["interval"] = (self.interval[0], None)
+        return values
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
