@@ -23,7 +23,7 @@ FEW_ELEMENTS = 1 << 14
 """Up to here a float64 fit costs next to nothing."""
 LARGE_ERROR = 0.05
 """Standard error of log T above which float32 rounding, 10⁻⁶ of it, could move T by more than 10⁻⁷."""
-DIFFERENT_ROWS, DIFFERENT_VALUES = 24, 32
+DIFFERENT_ROWS, DIFFERENT_VALUES = 24, 24
 """Of 32 rows, and of the logits in them: with fewer, rounding errors are equal and add up instead of averaging out."""
 
 
@@ -146,7 +146,8 @@ def _is_exact_enough(found: Optimum, margins: Margins) -> bool:
     some = margins.values[:: max(1, len(margins) // 32)][:32]
     if len({row.tobytes() for row in some}) < DIFFERENT_ROWS:
         return False
-    return len(np.unique(some.reshape(len(some), -1)[:, :64])) >= min(DIFFERENT_VALUES, DIFFERENT_ROWS * some[0].size)
+    values = np.unique(some.reshape(len(some), -1)[:, :64])
+    return bool(len(values) >= DIFFERENT_VALUES)
 
 
 def _exact_optimum(margins: Margins, start: float | None) -> Optimum:
