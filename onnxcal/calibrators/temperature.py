@@ -146,7 +146,7 @@ def _is_exact_enough(found: Optimum, margins: Margins) -> bool:
     some = margins.every(max(1, len(margins) // 64)).values
     if len({row.tobytes() for row in some}) < DIFFERENT_ROWS:
         return False
-    return len(np.unique(some.reshape(len(some), -1)[:, :64])) >= DIFFERENT_VALUES
+    return len(set(some.reshape(len(some), -1)[:, :16].ravel().tolist())) >= DIFFERENT_VALUES
 
 
 def _exact_optimum(margins: Margins, start: float | None) -> Optimum:
