@@ -146,8 +146,7 @@ def _is_exact_enough(found: Optimum, margins: Margins) -> bool:
     some = margins.values[:: max(1, len(margins) // 32)][:32]
     if len({row.tobytes() for row in some}) < DIFFERENT_ROWS:
         return False
-    values = np.unique(some.reshape(len(some), -1)[:, :64])
-    return bool(len(values) >= DIFFERENT_VALUES)
+    return len(set(some.reshape(len(some), -1)[:, :16].ravel().tolist())) >= DIFFERENT_VALUES
 
 
 def _exact_optimum(margins: Margins, start: float | None) -> Optimum:

@@ -296,3 +296,84 @@ def test_any_shape_scale_and_sharpness(seed, n, k, exponent, dtype, sharpness):
     z = (honest * 10.0 ** min(exponent, 1.5 if dtype == "float16" else 3)).astype(dtype)
     found = fit_temperature(labelled(z, y)).value
     assert found == pytest.approx(best_temperature(z, y, start=found), rel=DEFAULT, abs=0)
+
+
+# Its parts
+
+
+@pytest.mark.parametrize("step", [-0.04, 0.003, 0.03])
+def test_the_expansion_is_moved_with_the_cubic_term_that_the_new_slope_shows(step):
+    """A slope that is a cubic polynomial of the relative step is known everywhere from one expansion and one slope."""
+    slope, curvature, third, fourth = 0.3, 2.0, -1.5, 7.0
+    there = slope + curvature * step + third * step**2 / 2 + fourth * step**3 / 6
+    scale = 1 + step
+    moved = fast._moved(cumulants.Cumulants(slope, curvature, third), scale, there * scale)
+    assert moved.slope == there * scale
+    assert moved.curvature == pytest.approx((curvature + third * step + fourth * step**2 / 2) * scale**2, rel=1e-12)
+    assert moved.third == pytest.approx((third + fourth * step) * scale**3, rel=1e-10)
+
+
+def test_after_a_tiny_step_rounding_is_not_taken_for_a_cubic_term():
+    here = cumulants.Cumulants(1e-5, 1.0, 0.5)
+    moved = fast._moved(here, 1 - 1e-5, 1e-8)
+    assert moved.curvature == pytest.approx(1.0, rel=1e-4)
+    assert moved.third == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["alike", "another curvature", "another skew", "another size of what is missed"])
+def test_a_subsample_speaks_for_all_only_where_it_is_like_them(kind):
+    z, y = multiclass(30_000)
+    margins = Margins.of(labelled(z, y))
+    pilot, scale = margins.every(fast.STRIDE, 1), 1 + fast.PILOT_STEP / 2
+    beta = float(np.float32(1 / 3))
+    here, ratio = cumulants.in_float32(margins, beta, 3), len(margins) / len(pilot)
+    if kind == "another curvature":
+        here = here._replace(curvature=here.curvature * 1.2)
+    elif kind == "another skew":
+        here = here._replace(third=here.third + 0.3 * here.curvature)
+    elif kind == "another size of what is missed":
+        scale = 1 + 0.9 * fast.PILOT_STEP
+        z = z.copy()
+        z[1 :: fast.STRIDE] *= 12
+        pilot = Margins.of(labelled(z, y)).every(fast.STRIDE, 1)
+        some = cumulants.in_float32(pilot, beta, 3)
+        here = here._replace(curvature=some.curvature * ratio, third=some.third * ratio)
+    found = fast._slope_by_pilot(here, pilot, beta, scale, ratio)
+    if kind != "alike":
+        assert found is None
+        return
+    wanted = cumulants.in_float64(margins, beta * scale, 1).slope
+    assert found == pytest.approx(wanted, abs=3e-8 * here.curvature)
+
+
+def test_a_subsample_does_not_speak_for_a_long_step():
+    margins = Margins.of(labelled(*multiclass(30_000)))
+    here = cumulants.in_float32(margins, 0.33, 3)
+    assert fast._slope_by_pilot(here, margins.every(6, 1), 0.33, 1 + 1.1 * fast.PILOT_STEP, 6.0) is None
+
+
+@pytest.mark.parametrize("why", ["few elements", "large error", "equal rows", "few values"])
+def test_where_float32_might_miss_the_fit_goes_on_in_float64(why):
+    """As the last digits show."""
+    z, y = multiclass(20_000)
+    if why == "few elements":
+        z, y = z[:1600], y[:1600]
+    elif why == "large error":
+        sure = np.ones(20_000, bool)
+        sure[::1000] = False
+        y[sure] = z[sure].argmax(axis=1)
+        z[sure] += 60 * np.eye(10, dtype=np.float32)[y[sure]]
+    elif why == "equal rows":
+        z, y = np.tile(z[:40], (500, 1)), np.tile(y[:40], 500)
+    elif why == "few values":
+        z = np.round(z / 2) * 2
+    found = fit_temperature(labelled(z, y))
+    if why == "large error":
+        assert found.stderr > 0.05 * found.value
+    assert found.value == pytest.approx(best_temperature(z, y, start=found.value), rel=1e-13, abs=0)
+
+
+def test_elsewhere_it_does_not():
+    z, y = multiclass(20_000)
+    found = fit_temperature(labelled(z, y))
+    assert 0 < abs(found.value / best_temperature(z, y) - 1) < DEFAULT
