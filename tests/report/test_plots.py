@@ -268,6 +268,7 @@ def test_function_draws_into_the_axes_and_returns_them(function: Callable[..., A
     assert left.get_ylabel()
     assert left.get_legend() is not None
     assert not right.has_data()
+    assert function(SUBJECTS["fitted"], ax=right, legend=False).get_legend() is None
     figure.canvas.draw()
 
 
