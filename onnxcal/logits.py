@@ -46,7 +46,7 @@ class Logits:
 
     def take(self, rows: IndexArray) -> Logits:
         """The given rows; of a memory-mapped array, as another memory-mapped array."""
-        return Logits(_take(self.values, rows), self.task)
+        return Logits(take_rows(self.values, rows), self.task)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Labels:
 
     def take(self, rows: IndexArray) -> Labels:
         """The given rows."""
-        return Labels(_take(self.values, rows))
+        return Labels(take_rows(self.values, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,8 @@ def check_task(task: str | None) -> None:
         raise UsageError(f"task {task!r} is not known", hint=f"use one of {', '.join(TASKS)}")
 
 
-def _take(values: Any, rows: IndexArray) -> Any:
+def take_rows(values: Any, rows: IndexArray) -> Any:
+    """Rows of an array; of a memory-mapped one, as another memory-mapped array."""
     if not isinstance(values, np.memmap):
         return values[rows]
     with tempfile.TemporaryFile(prefix="onnxcal-") as file:  # the map outlives it

@@ -33,8 +33,10 @@ from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.output import choose_target, write, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
+from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
+from onnxcal.subjects import subject_of
 
 
 def calibrate(
@@ -167,7 +169,11 @@ def calibrate(
         proto=written.proto,
     )
     if report is not None:
-        write_report(result, original, report, figures={}, command=asked, force=force)
+        pictures = {}
+        for number, each in enumerate(calibrated):
+            measured, fitted = (subject_of(each.calibration, fitted=fit) for fit in (False, True))
+            pictures[each.head.output] = pictures_of(measured, fitted, prefix=f"head{number}")
+        write_report(result, original, report, figures=pictures, command=asked, force=force)
     return result
 
 

@@ -11,12 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
-from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, all_finite, as_array, value_chunks
+from onnxcal.logits import (
+    FloatArray,
+    LabelArray,
+    Labels,
+    Logits,
+    Sample,
+    Task,
+    all_finite,
+    as_array,
+    take_rows,
+    value_chunks,
+)
 
 SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""
 GRID_TOLERANCE, GRID_SUM_TOLERANCE = 1e-3, 0.05
 """Of 8-bit probabilities: how far from a step, in steps; and their sum from 1."""
+PASS_LOGITS = "pass their logarithm: np.log(p) are logits of the same softmax"
 _MANY = 50
 """Samples from which on logits that are all between 0 and 1 are no accident."""
 
@@ -29,7 +41,7 @@ def labelled(
     axis: int | None = None,
     ignore_index: int | None = None,
     weight: Any = None,
-    empty: bool = False,
+    part: bool = False,
 ) -> Sample:
     """Check a user's logits and labels and bring them to rows.
 
@@ -41,7 +53,7 @@ def labelled(
     axis : the class axis, default 1.
     ignore_index : samples with this label are dropped.
     weight : array_like (N,), ≥ 0, how much each sample counts, None for 1.
-    empty : whether there may be no samples.
+    part : whether this is one batch of several: it may be empty, and its rows may sum to 1 by chance.
 
     Raises
     ------
@@ -59,15 +71,17 @@ def labelled(
     weights = None if weight is None else np.repeat(_sample_weights(weight, values.shape[first]), positions)
     if ignore_index is not None:
         keep = kept_rows(truth, ignore_index)
-        rows, truth = rows[keep], truth[keep]
+        if not keep.all():
+            rows, truth = take_rows(rows, np.flatnonzero(keep)), truth[keep]
         group = None if group is None else group[keep]
         weights = None if weights is None else weights[keep]
     check_label_values(truth, task, rows.shape)
     check_logits(rows, truth, task)
-    if not empty and (len(rows) == 0 or (weights is not None and not weights.any())):
+    if not part and (len(rows) == 0 or (weights is not None and not weights.any())):
         raise DataError("there are no labelled samples", hint="pass at least one sample whose label is not ignored")
     made = Logits(rows, task)
-    refuse_probabilities(made, "the array of logits", "pass their logarithm: np.log(p) are logits of the same softmax")
+    if not part:
+        refuse_probabilities(made, "the array of logits", PASS_LOGITS)
     return Sample(made, Labels(truth), weights, group)
 
 
@@ -141,6 +155,11 @@ def refuse_probabilities(logits: Logits, where: str, hint: str) -> None:
         raise DataError(
             f"{where} holds {kind}, not logits: all {logits.n_samples:,} rows are ≥ 0 and have one sum", hint=hint
         )
+
+
+def are_probabilities(logits: Logits) -> bool:
+    """Whether multiclass logits are probabilities."""
+    return logits.task == "multiclass" and probabilities_kind(logits) is not None
 
 
 def probabilities_kind(logits: Logits) -> str | None:
@@ -290,19 +309,28 @@ def check_logits(rows: FloatArray, labels: LabelArray, task: Task) -> None:
     """
     if all_finite(rows):
         return
-    masked = np.isneginf(rows) if task == "multiclass" else np.zeros(rows.shape, bool)
-    bad = ~np.isfinite(rows) & ~masked
-    if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
+    first_bad, count, first_label, step = None, 0, None, max(1, (1 << 20) // max(1, rows[:1].size))
+    for start in range(0, len(rows), step):  # masks as large as the array would be copies of it
+        part, y = rows[start : start + step], labels[start : start + step]
+        bad = ~np.isfinite(part)
+        if task == "multiclass":
+            bad &= ~np.isneginf(part)
+        if bad.any():
+            count += int(bad.sum())
+            position = np.argwhere(bad)[0]
+            first_bad = first_bad or (start + int(position[0]), *map(int, position[1:]))
+        elif first_label is None and task == "multiclass":
+            wanted = part[np.arange(len(part)), y] if y.ndim == 1 else np.where(y > 0, part, 0.0).min(axis=1)
+            if np.isneginf(wanted).any():
+                first_label = start + int(np.argmax(np.isneginf(wanted)))
+    if first_bad is not None:
         raise DataError(
-            f"the logit at {position} is {float(rows[position])}; {int(bad.sum()):,} of {rows.size:,} are not finite",
+            f"the logit at {first_bad} is {float(rows[first_bad])}; {count:,} of {rows.size:,} are not finite",
             hint="look for a division by zero or an overflow in the model, or for bad values in its inputs",
         )
-    wanted = rows[np.arange(len(rows)), labels] if labels.ndim == 1 else np.where(labels > 0, rows, 0.0).min(axis=1)
-    if np.isneginf(wanted).any():
-        first = int(np.argmax(np.isneginf(wanted)))
+    if first_label is not None:
         raise DataError(
-            f"sample {first} is labelled with a class whose logit is -inf: its likelihood is 0 at any temperature",
+            f"sample {first_label} is labelled with a class whose logit is -inf: its likelihood is 0 at any T",
             hint="drop that sample, or label it with a class that is not masked",
         )
 

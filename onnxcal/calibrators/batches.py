@@ -10,11 +10,12 @@ import numpy as np
 from onnxcal.calibrators.grid import NLLGrid
 from onnxcal.errors import DataError
 from onnxcal.logits import Labels, Logits, Sample, Task
-from onnxcal.rows import labelled
+from onnxcal.rows import PASS_LOGITS, are_probabilities, labelled
 from onnxcal.spool import Spool
 
-MEMORY = 1 << 26
-"""Bytes of logits that are kept in memory; what is more goes to a temporary file."""
+MEMORY = 1 << 25
+"""Bytes of logits, and of labels, that are kept in memory; what is more goes to a temporary file."""
+_PIECE = 1 << 16
 
 
 def kept(batches: Iterable[Any], **reading: Any) -> Sample:
@@ -32,16 +33,25 @@ def kept(batches: Iterable[Any], **reading: Any) -> Sample:
     """
     values, labels, weights, groups = (Spool(most_bytes=MEMORY) for _ in range(4))
     task: Task = "multiclass"
-    seen, weighted, grouped = 0, False, False
+    rows, seen, weighted, grouped = 0, 0, False, False
     for part in _samples(batches, **reading):
         n, task = part.logits.n_samples, part.logits.task
         values.append(part.logits.values)
         labels.append(part.labels.values)
-        weights.append(np.ones(n) if part.weight is None else part.weight)
+        if part.weight is not None and not weighted:  # what came before counts 1
+            weighted = True
+            for start in range(0, rows, _PIECE):
+                weights.append(np.ones(min(_PIECE, rows - start)))
+        if part.group is not None and not grouped:  # and was a sample a row
+            grouped = True
+            for start in range(0, rows, _PIECE):
+                groups.append(np.arange(start, min(start + _PIECE, rows)))
+        if weighted:
+            weights.append(np.ones(n) if part.weight is None else part.weight)
         group = np.arange(n) if part.group is None else part.group
-        groups.append(seen + group)
-        seen += int(group.max()) + 1
-        weighted, grouped = weighted or part.weight is not None, grouped or part.group is not None
+        if grouped:
+            groups.append(seen + group)
+        rows, seen = rows + n, seen + int(group.max()) + 1
     return Sample(
         Logits(values.array(), task),
         Labels(labels.array()),
@@ -60,7 +70,7 @@ def added(batches: Iterable[Any], **reading: Any) -> NLLGrid:
 
 def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
     """Each batch, checked; those without a single labelled sample are left out."""
-    form = None
+    form, probabilities = None, True
     for number, batch in enumerate(batches):
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise DataError(
@@ -68,7 +78,7 @@ def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
                 hint="yield (logits, labels), or (logits, labels, sample_weight); or pass both as arrays",
             )
         logits, labels, *weight = batch
-        part = labelled(logits, labels, weight=weight[0] if weight else None, empty=True, **reading)
+        part = labelled(logits, labels, weight=weight[0] if weight else None, part=True, **reading)
         if part.logits.n_samples == 0:
             continue
         found = (part.logits.task, part.logits.num_classes, part.labels.are_indices, part.logits.values.dtype)
@@ -78,7 +88,10 @@ def _samples(batches: Iterable[Any], **reading: Any) -> Iterator[Sample]:
                 hint="pass logits of one model, and labels of one kind",
             )
         form = found
+        probabilities = probabilities and are_probabilities(part.logits)
         yield part
+    if form is not None and probabilities:
+        raise DataError("all batches hold probabilities, not logits: rows are ≥ 0 and sum to 1", hint=PASS_LOGITS)
     if form is None:
         raise DataError(
             "there are no labelled samples", hint="pass an iterable of (logits, labels) batches that is not used up"

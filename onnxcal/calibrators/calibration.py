@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -94,7 +95,8 @@ class Calibration:
 
     @property
     def enough_samples(self) -> int | None:
-        """How many such samples would give T to ±5 % (95 %), counted as `n_samples` is; None if T was given."""
+        """How many such samples would give T to ±5 % (95 %), counted as `n_samples` is; None if T was given, or if
+        the samples say next to nothing of T."""
         if self.interval is None or self.n_samples is None:
             return None
         return enough_samples(self.n_samples, self.interval)
@@ -171,7 +173,10 @@ class Calibration:
             "output",
             "data_sha256",
         )
-        return {key: getattr(self, key) for key in keys}
+        values = {key: getattr(self, key) for key in keys}
+        if self.interval is not None and math.isinf(self.interval[1]):  # which JSON does not have
+            values["interval"] = (self.interval[0], None)
+        return values
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:

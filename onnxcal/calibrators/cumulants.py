@@ -93,8 +93,9 @@ def slopes_of_rows(margins: Margins, beta: float) -> Rows:
         if margins.independent:
             part = _of_samples(_sigmoid_parts(margins, start, stop, beta, np.float64)[0])
         else:
-            u = np.multiply(margins.piece(start, stop, np.float64), beta, dtype=np.float64)
-            part = _moments_of(u, margins.class_axis, 1)[1]
+            with np.errstate(over="ignore"):
+                u = np.multiply(margins.piece(start, stop, np.float64), beta, dtype=np.float64)
+                part = _moments_of(u, margins.class_axis, 1)[1]
         weight = margins.weights(start, stop)
         parts.append(part if weight is None else part * weight)
     return np.concatenate(parts)

@@ -13,6 +13,12 @@ import numpy as np
 from onnxcal.calibrators.margins import Margins, Rows, label_logit
 from onnxcal.errors import NoFiniteOptimum, UselessLogits, WorseThanChance
 
+_LOWEST = -1e290
+"""Of margins: the sum of many is a float64. float64's lowest number is a mask in some programs."""
+
+_USELESS = 1e-25
+"""A first guess of β below this, of logits whose typical margin is not far from 1."""
+
 
 @dataclass(frozen=True)
 class Ends:
@@ -31,8 +37,9 @@ class Ends:
 
     @property
     def first_guess(self) -> float:
-        """One Newton step from β = 0."""
-        return -self.at_zero / self.curvature
+        """One Newton step from β = 0, or 1 where single margins, as of masked classes, make it useless."""
+        step = -self.at_zero / self.curvature
+        return step if step > _USELESS else 1.0
 
 
 def ends_of(margins: Margins) -> Ends:
@@ -42,9 +49,11 @@ def ends_of(margins: Margins) -> Ends:
         z, y = _below_the_maximum(margins, start, stop)
         share = np.isfinite(z).astype(np.float64)
         share /= share.sum(axis=1, keepdims=True)
-        z = np.where(share > 0, z, 0.0)
+        z = np.where(share > 0, np.maximum(z, _LOWEST), 0.0)
+        y = np.maximum(y, _LOWEST)
         mean = (share * z).sum(axis=1)
-        variance = (share * (z - mean[:, None]) ** 2).sum(axis=1)
+        with np.errstate(over="ignore"):
+            variance = (share * (z - mean[:, None]) ** 2).sum(axis=1)
         weight = margins.weights(start, stop)
         if weight is not None:
             weight = np.repeat(weight, len(z) // len(weight))

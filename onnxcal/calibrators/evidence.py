@@ -15,6 +15,8 @@ Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 ENOUGH = 0.05
 """Half width of the 95 % interval of log T that is enough: T to 5 %. NLL hardly depends on less."""
+_LONGEST = 300.0
+"""Half width of an interval of log T from which on it has no ends: e³⁰⁰ is beyond any temperature."""
 MISSPECIFIED = 1.1
 """Robust over plain standard error from which on the former is believed: below, it is the noise of an estimate."""
 
@@ -65,14 +67,22 @@ def p_value(likelihood_ratio: float, stderr: float, robust: float | None) -> flo
 
 
 def interval(temperature: float, stderr: float, robust: float | None) -> tuple[float, float]:
-    """95 % Wald interval of T, symmetric in log T."""
-    factor = math.exp(Z95 * _believed(stderr, robust) / temperature)
-    return temperature / factor, temperature * factor
+    """95 % Wald interval of T, symmetric in log T; (0, ∞) of samples that say next to nothing."""
+    half = Z95 * _believed(stderr, robust) / temperature
+    if not half < _LONGEST:
+        return 0.0, math.inf
+    return temperature * math.exp(-half), temperature * math.exp(half)
 
 
-def enough_samples(n_samples: int, interval: tuple[float, float]) -> int:
-    """How many samples of the same kind would give log T an interval of ±`ENOUGH`: half widths shrink like 1/√N."""
-    half = math.log(interval[1] / interval[0]) / 2
+def enough_samples(n_samples: int, interval: tuple[float, float]) -> int | None:
+    """How many samples of the same kind would give log T an interval of ±`ENOUGH`: half widths shrink like 1/√N.
+
+    None where the interval has no ends.
+    """
+    low, high = interval
+    if low == 0 or math.isinf(high):
+        return None
+    half = (math.log(high) - math.log(low)) / 2
     return math.ceil(n_samples * (half / ENOUGH) ** 2)
 
 

@@ -28,13 +28,14 @@ SMALL_STEP = 0.05
 PILOT_STEP = 0.01
 """A relative step after which a subsample knows well enough what the expansion of all samples misses: order r³."""
 PILOT_LIKENESS, PILOT_MISSES = 0.2, 1e-7
-"""How alike the third cumulants must be, and how much may be missed, relative to the curvature."""
+"""How alike the third cumulants must be (the curvatures: half of it), and how much may be missed, relative to the
+curvature."""
 SMALL_ERROR = 3e-9
 """Relative error of β below which no further pass is made: what is missing is of the order of the cube of a step times
 what was left after it."""
 _LOWEST, _HIGHEST = -0.75, 3.0  # of a relative step: far from the optimum the expansion says little
 _LEAST_BEND, _LONGEST = 0.3, 1.4  # of a step in log β
-_NO_STEP = 1e-6  # relative: below it, rounding would be taken for the cubic term
+_NO_STEP = 1e-3  # relative: below it, rounding would be taken for the cubic term, which is too small to matter there
 _RANGE = 1e30  # of β, in float32
 
 
@@ -45,7 +46,7 @@ class Optimum(NamedTuple):
     curvature: float
     """Σ variance of u: the observed information on log T."""
     squares: float
-    """Σ of the squared slopes of single samples."""
+    """Σ of the squared slopes of single samples; after a small last step, those before it: to a percent."""
 
 
 def fast_optimum(margins: Margins) -> Optimum | None:
@@ -63,6 +64,8 @@ def fast_optimum(margins: Margins) -> Optimum | None:
         pilot = margins.every(stride)
         last = stride == min(strides)
         beta = _near_optimum(pilot, beta or _first_guess(pilot), SMALL_STEP * (2 if last else 6))
+    if pilot is not None:
+        pilot = margins.every(min(strides), 1)  # rows may have a period, and those that β comes from be special
     return _at_optimum(margins, beta or _first_guess(margins), pilot)
 
 
@@ -71,9 +74,10 @@ def _first_guess(margins: Margins) -> float:
     z = margins.values[:: max(1, len(margins) // 64)].astype(np.float64)
     if margins.masked:
         z = np.where(np.isfinite(z), z, np.max(z, axis=1, keepdims=True))
-    if not margins.independent:
-        z -= z.mean(axis=1, keepdims=True)
-    spread = float(np.sqrt((z * z).mean()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not margins.independent:
+            z -= z.mean(axis=1, keepdims=True)
+        spread = float(np.sqrt((z * z).mean()))
     return 3 / spread if spread > 0 else math.nan
 
 
@@ -131,6 +135,8 @@ def _slope_by_pilot(here: Cumulants, pilot: Margins, beta: float, scale: float, 
     if abs(step) > PILOT_STEP:
         return None
     some = in_float32(pilot, beta, 3)
+    if abs(some.curvature * ratio - here.curvature) > PILOT_LIKENESS * here.curvature / 2:
+        return None
     if abs(some.third * ratio - here.third) > PILOT_LIKENESS * here.curvature:
         return None
     missed = in_float32(pilot, beta * scale, 1).slope / scale - _expanded(some, step)

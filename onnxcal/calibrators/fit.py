@@ -30,7 +30,7 @@ def fit(
     prior: float | None = None,
     smoothing: float | None = None,
     no_spool: bool = False,
-    eval_data: tuple[Any, Any] | None = None,
+    eval_data: tuple[Any, ...] | None = None,
     bootstrap: int = DEFAULT_RESAMPLES,
     seed: int = 0,
 ) -> Calibration:
@@ -53,7 +53,7 @@ def fit(
     smoothing : ε, share of each label that is spread over all classes, which does the same for separable logits; the
         Laplace rule is 1 / (N + 1). None for the labels as they are.
     no_spool : with batches: keep none of them, and fit in a single pass on a grid of temperatures (`NLLGrid`).
-    eval_data : logits and labels to measure on; default the ones fitted on.
+    eval_data : logits and labels (and sample weights) to measure on; default the ones fitted on.
     bootstrap : resamples for the intervals of the metrics; 0 for none.
     seed : of the resamples.
 
@@ -73,6 +73,10 @@ def fit(
     check_task(task)
     check_resamples(bootstrap)
     check_regularisation(prior, smoothing)
+    if labels is None and sample_weight is not None:
+        raise UsageError(
+            "sample_weight is for arrays, but batches were passed", hint="yield (logits, labels, sample_weight)"
+        )
     _check_single_pass(no_spool, prior, smoothing, exact=exact, batches=labels is None)
     reading: dict[str, Any] = {"task": task, "axis": axis, "ignore_index": ignore_index}
     if no_spool:
@@ -84,7 +88,9 @@ def fit(
     how: dict[str, Any] = {"resamples": bootstrap, "seed": seed}
     if eval_data is None:
         return calibration if sample is None else measured(calibration, sample, split="fit", **how)
-    apart = labelled(*eval_data, task=calibration.task, axis=axis, ignore_index=ignore_index)
+    values, truth, *weight = eval_data
+    reading["task"] = calibration.task
+    apart = labelled(values, truth, weight=weight[0] if weight else None, **reading)
     if sample is not None and apart.logits.num_classes != sample.logits.num_classes:
         raise DataError(
             f"eval_data has {apart.logits.num_classes} classes, the logits fitted on {sample.logits.num_classes}",

@@ -18,7 +18,7 @@ from onnxcal.calibrators.hermite import Hermite
 from onnxcal.calibrators.margins import Margins, Rows
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import UsageError
-from onnxcal.logits import Sample, Task
+from onnxcal.logits import IndexArray, Sample, Task
 
 NODES_PER_OCTAVE = 4
 FIRST_OCTAVE, LAST_OCTAVE = -14, 10
@@ -28,6 +28,8 @@ FRESH_OCTAVES = 8
 more than 10⁻¹³."""
 SMALLEST = 1e-140
 """e^{βz} is taken for 0 below, less than half a unit in the last place of a sum with 1."""
+LOWEST = -1e8
+"""Logits so far below their row's maximum have e^{βz} = 0 at every node: −inf, and what programs take for it."""
 AROUND = 3
 """Nodes on each side of the optimum that the interpolant goes through."""
 _LOG_BETA = (
@@ -54,8 +56,14 @@ class NLLGrid:
         """The state of some samples, in one pass of float64."""
         margins = Margins.of(sample)
         sums = np.zeros((len(_LOG_BETA), _COLUMNS))
+        slopes, groups = None, np.empty(0, np.int64)
+        if sample.group is not None:
+            names, groups = np.unique(sample.group, return_inverse=True)
+            slopes = np.zeros((len(_LOG_BETA), len(names)))
         for start, stop in margins.bounds():
-            sums += _piece(margins, start, stop)
+            sums += _piece(margins, start, stop, None if slopes is None else (slopes, groups[start:stop]))
+        if slopes is not None:
+            sums[:, 4] = np.einsum("bg,bg->b", slopes, slopes) * np.exp(2 * _LOG_BETA)
         return cls(sums, ends_of(margins), len(margins), sample.logits.task)
 
     def __add__(self, other: NLLGrid) -> NLLGrid:
@@ -83,7 +91,7 @@ class NLLGrid:
         check_finite_optimum(self.ends, self.n_samples)
         slope = self.sums[:, 0]
         after = int(np.argmax(slope > 0))  # the slope rises with β
-        if not AROUND <= after <= len(slope) - AROUND or slope[after] <= 0:
+        if after == 0 or not slope[after] > 0:
             raise UsageError(
                 f"the best temperature is not between {2.0**-LAST_OCTAVE:g} and {2.0**-FIRST_OCTAVE:g}, where a single "
                 "pass looks for it",
@@ -93,7 +101,8 @@ class NLLGrid:
         bracket = _LOG_BETA[after - 1], _LOG_BETA[after]
         log_beta, other = curve.root(*bracket), coarser.root(*bracket)
         information = curve.derivative(log_beta) * math.exp(log_beta)  # Σ variance of βz
-        squares = float(np.interp(log_beta, _LOG_BETA, self.sums[:, 4]))
+        some = self._around(after, AROUND)
+        squares = max(0.0, Hermite(_LOG_BETA[some], self.sums[some, 4:])(log_beta))
         temperature = math.exp(-log_beta)
         found = Temperature(
             temperature,
@@ -114,16 +123,21 @@ class NLLGrid:
         return max(0.0, 2 * (at_one - float(there)))
 
     def _slope_around(self, after: int, nodes: int) -> Hermite:
-        some = slice(after - nodes, after + nodes)
+        some = self._around(after, nodes)
         return Hermite(_LOG_BETA[some], self.sums[some, :3])
 
+    def _around(self, after: int, nodes: int) -> slice:
+        first = min(max(after - nodes, 0), len(_LOG_BETA) - 2 * nodes)  # one-sided at the ends of the grid
+        return slice(first, first + 2 * nodes)
 
-def _piece(margins: Margins, start: int, stop: int) -> Rows:
-    """(nodes, 5) of some samples."""
+
+def _piece(margins: Margins, start: int, stop: int, by_group: tuple[Rows, IndexArray] | None) -> Rows:
+    """(nodes, 5) of some samples; the slopes of those that belong together are added to what they have so far."""
     d, axis = _margins_by_class(margins, start, stop)
     top = d.max(axis=axis, keepdims=True)
-    masked = np.isneginf(d)
-    t = np.where(masked, 0.0, d - top)
+    t = d - top
+    masked = ~(t > LOWEST)
+    t[masked] = 0.0
     squared = t * t
     powers = (t, squared, squared * t)
     top = top.squeeze(axis)
@@ -149,17 +163,21 @@ def _piece(margins: Margins, start: int, stop: int) -> Rows:
             nll = beta * top + np.log(total)
             # m as a function of log β: m′ = β κ₂, m″ = β κ₂ + β² κ₃, κ of z.
             rows = (mean, beta * variance, beta * variance + beta * beta * skew, nll)
-            sums[node] = _added(margins, [*rows], beta, weight)
+            sums[node], slopes = _added(margins, [*rows], beta, weight)
+            if by_group is not None:
+                so_far, group = by_group
+                so_far[node] += np.bincount(group, weights=slopes, minlength=so_far.shape[1])
     return sums
 
 
-def _added(margins: Margins, rows: list[Rows], beta: float, weight: Rows | None) -> list[float]:
+def _added(margins: Margins, rows: list[Rows], beta: float, weight: Rows | None) -> tuple[list[float], Rows]:
     if margins.independent:
         samples = margins.values.shape[1] if margins.values.ndim == 2 else 1
         rows = [row.reshape(-1, samples).sum(axis=1) for row in rows]
     if weight is not None:
         rows = [row * weight for row in rows]
-    return [*(float(row.sum()) for row in rows), float(np.einsum("n,n->", rows[0], rows[0])) * beta * beta]
+    squares = float(np.einsum("n,n->", rows[0], rows[0])) * beta * beta
+    return [*(float(row.sum()) for row in rows), squares], rows[0]
 
 
 def _margins_by_class(margins: Margins, start: int, stop: int) -> tuple[NDArray[np.float64], int]:

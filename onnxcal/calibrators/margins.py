@@ -69,13 +69,13 @@ class Margins:
         """Of a piece of margins: 0 where there are few classes, else 1."""
         return 0 if self.values.ndim == 2 and self.values.shape[1] < FEW_CLASSES else 1
 
-    def every(self, stride: int) -> Margins:
+    def every(self, stride: int, first: int = 0) -> Margins:
         """Evenly spaced samples, as views."""
-        prepared = self.prepared
+        rows, prepared = slice(first, None, stride), self.prepared
         if prepared is not None:
-            prepared = np.ascontiguousarray(prepared[:, ::stride] if self.class_axis == 0 else prepared[::stride])
-        weight = None if self.weight is None else self.weight[::stride]
-        some, labels = self.values[::stride], self.labels[::stride]
+            prepared = np.ascontiguousarray(prepared[:, rows] if self.class_axis == 0 else prepared[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        some, labels = self.values[rows], self.labels[rows]
         return Margins(some, labels, self.independent, weight, self.masked, self.smoothing, prepared, self.scratch)
 
     def bounds(self) -> list[tuple[int, int]]:

@@ -34,7 +34,11 @@ def _near_one(calibration: Calibration) -> tuple[str, ...]:
     t, interval = calibration.temperature, calibration.interval
     assert interval is not None
     low, high = interval
-    if abs(math.log(t)) > DOUBTFUL * math.log(high / t) or (p := calibration.p_value) is None or p <= SIGNIFICANT:
+    if (
+        abs(math.log(t)) > DOUBTFUL * (math.log(high) - math.log(t))
+        or (p := calibration.p_value) is None
+        or p <= SIGNIFICANT
+    ):
         return ()
     return (
         f"T = {t:.4g} ± {(high - low) / 2:.2g} (95 %): not distinguishable from 1 (likelihood-ratio test, "

@@ -23,8 +23,8 @@ FEW_ELEMENTS = 1 << 14
 """Up to here a float64 fit costs next to nothing."""
 LARGE_ERROR = 0.05
 """Standard error of log T above which float32 rounding, 10⁻⁶ of it, could move T by more than 10⁻⁷."""
-DIFFERENT_ROWS = 24
-"""Of 32 rows: with fewer, the rounding errors of equal rows add up instead of averaging out."""
+DIFFERENT_ROWS, DIFFERENT_VALUES = 24, 24
+"""Of 32 rows, and of the logits in them: with fewer, rounding errors are equal and add up instead of averaging out."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,25 @@ def _rescaled(sample: Sample) -> tuple[Sample, int]:
     if logits.values.dtype.itemsize < np.dtype(np.float64).itemsize:
         return sample, 0
     largest = max(float(np.abs(z, where=np.isfinite(z), out=np.zeros(z.shape)).max()) for z in value_chunks(logits))
-    exponent = math.frexp(largest)[1]
-    if abs(exponent) < SAFE_EXPONENT:
+    if abs(math.frexp(largest)[1]) < SAFE_EXPONENT:
+        return sample, 0
+    exponent = math.frexp(_typical_margin(logits) or largest)[1]
+    if abs(exponent) < SAFE_EXPONENT:  # but for a few, as of masked classes
         return sample, 0
     scaled = Logits(np.ldexp(logits.values.astype(np.float64), -exponent), logits.task)
     return replace(sample, logits=scaled), exponent
+
+
+def _typical_margin(logits: Logits) -> float:
+    """The median over rows of the largest logit less the next; 0 if there is none that is finite and not 0."""
+    found = []
+    for z in value_chunks(logits):
+        pairs = np.abs(z).reshape(-1) if logits.task != "multiclass" else None
+        with np.errstate(invalid="ignore", over="ignore"):
+            gaps = np.diff(np.partition(z, -2, axis=1)[:, -2:], axis=1)[:, 0] if pairs is None else pairs
+        found.append(gaps[np.isfinite(gaps) & (gaps > 0)])
+    every = np.concatenate(found)
+    return float(np.median(every)) if len(every) else 0.0
 
 
 def _best(margins: Margins, *, exact: bool) -> Optimum:
@@ -130,7 +144,10 @@ def _is_exact_enough(found: Optimum, margins: Margins) -> bool:
     if margins.values.size <= FEW_ELEMENTS or found.curvature * LARGE_ERROR**2 < 1:
         return False
     some = margins.values[:: max(1, len(margins) // 32)][:32]
-    return len({row.tobytes() for row in some}) >= DIFFERENT_ROWS
+    if len({row.tobytes() for row in some}) < DIFFERENT_ROWS:
+        return False
+    values = np.unique(some.reshape(len(some), -1)[:, :64])
+    return bool(len(values) >= DIFFERENT_VALUES)
 
 
 def _exact_optimum(margins: Margins, start: float | None) -> Optimum:

@@ -36,7 +36,7 @@ def fit_files(
     """
     seen: list[StoredLogits] = []
     apart = None if eval_data is None else read_logits(eval_data)
-    fitting["eval_data"] = None if apart is None else (apart.logits, apart.labels)
+    fitting["eval_data"] = None if apart is None else _arrays(apart)
     first = read_logits(paths[0])
     fitting["task"] = fitting.get("task") or first.task
     if len(paths) == 1 and not no_spool:
@@ -46,14 +46,13 @@ def fit_files(
     def batches() -> Any:
         for path in paths:
             stored = read_logits(path)
-            if stored.output != first.output:
+            if (stored.output, stored.task) != (first.output, first.task):
                 raise UsageError(
-                    f"'{path}' holds logits of {_named(stored.output)}, '{paths[0]}' of {_named(first.output)}",
+                    f"'{path}' holds logits of {_named(stored)}, '{paths[0]}' of {_named(first)}",
                     hint="fit each head on its own files",
                 )
             seen.append(replace(stored, logits=stored.logits[:0], labels=stored.labels[:0]))
-            weight = () if stored.sample_weight is None else (stored.sample_weight,)
-            yield (stored.logits, stored.labels, *weight)
+            yield _arrays(stored)
 
     calibration = fit(batches(), no_spool=no_spool, **fitting)
     digests = [stored.data_sha256 for stored in seen]
@@ -61,5 +60,10 @@ def fit_files(
     return replace(calibration, output=first.output, data_sha256=whole)
 
 
-def _named(output: str | None) -> str:
-    return "an unnamed output" if output is None else f"output '{output}'"
+def _arrays(stored: StoredLogits) -> tuple[Any, ...]:
+    return (stored.logits, stored.labels, *(() if stored.sample_weight is None else (stored.sample_weight,)))
+
+
+def _named(stored: StoredLogits) -> str:
+    output = "an unnamed output" if stored.output is None else f"output '{stored.output}'"
+    return output if stored.task is None else f"{output} ({stored.task})"

@@ -76,15 +76,19 @@ def bootstrap(
     resamples : how many.
     seed : of the generator.
     """
-    sums = _sums_of_groups(before, after, group, weight)
+    exact = _sums_of_groups(before, after, group, weight)
+    total = exact.sum(axis=0)
+    largest = np.maximum(np.abs(exact).max(axis=0), np.finfo(np.float64).tiny)
+    sums = (exact / largest).astype(np.float32)  # of the range of float32, whatever the logits are
     drawn = np.zeros((resamples, sums.shape[1]))
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // resamples)
     for start in range(0, len(sums), step):
         block = sums[start : start + step]
         drawn += _poisson(rng, (resamples, len(block))) @ block
-    drawn = drawn[drawn[:, 0] > 0]
-    point, spread = _scores_of(sums.sum(axis=0, dtype=np.float64)[None])[0], _scores_of(drawn)
+    drawn *= largest
+    drawn[drawn[:, 0] <= 0] = total  # none of a handful of samples was drawn
+    point, spread = _scores_of(total[None])[0], _scores_of(drawn)
     tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
     low, high = (2 * point - np.quantile(spread, q, axis=0) for q in tails)
     low[:2], high[:2] = np.maximum(low[:2], 0), np.maximum(high[:2], 0)
@@ -95,9 +99,7 @@ def bootstrap(
     return Intervals(LEVEL, resamples, *made)
 
 
-def _sums_of_groups(
-    before: PerSample, after: PerSample, group: IndexArray | None, weight: Rows | None
-) -> NDArray[np.float32]:
+def _sums_of_groups(before: PerSample, after: PerSample, group: IndexArray | None, weight: Rows | None) -> Rows:
     """(groups, 1 + 2 · (2 + bins)): weight; then before and after: NLL, Brier score, the gap in a reliability bin."""
     n = len(before.nll)
     w = np.ones(n) if weight is None else weight
@@ -113,7 +115,7 @@ def _sums_of_groups(
         add(first, w * each.nll)
         add(first + 1, w * each.brier)
         add(first + 2 + bin_of(each.confidence), w * (each.correct - each.confidence))
-    return flat.reshape(count, width).astype(np.float32)
+    return flat.reshape(count, width)
 
 
 def _scores_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:

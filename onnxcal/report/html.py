@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +19,7 @@ from onnxcal.graph.inspect import Inspection, inspect
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
+from onnxcal.report.figures import Picture
 from onnxcal.report.printable import printable
 from onnxcal.report.verdict import sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
@@ -38,16 +38,6 @@ _SCORES = (
 )
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A picture with what it shows."""
-
-    svg: str
-    """An `<svg>` element with a title of its own."""
-    caption: str
-    """One sentence."""
-
-
 def check_report_libraries() -> None:
     """Raise UsageError unless what draws and renders a report is installed."""
     missing = [
@@ -62,7 +52,7 @@ def write_report(
     original: ModelFile,
     path: str | os.PathLike[str],
     *,
-    figures: Mapping[str, Sequence[Figure]],
+    figures: Mapping[str, Sequence[Picture]],
     command: str,
     force: bool,
 ) -> None:
@@ -92,7 +82,7 @@ def _render(
     result: CalibrateResult,
     before: Inspection,
     after: Inspection,
-    figures: Mapping[str, Sequence[Figure]],
+    figures: Mapping[str, Sequence[Picture]],
     command: str,
 ) -> str:
     import jinja2
@@ -128,7 +118,7 @@ def _check(check: Check) -> dict[str, Any]:
     }
 
 
-def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: Sequence[Figure]) -> dict[str, Any]:
+def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: Sequence[Picture]) -> dict[str, Any]:
     metrics, sure = one.metrics, one.metrics.intervals
     return {
         "output": _shown(one.head.output),
