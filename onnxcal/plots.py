@@ -91,7 +91,7 @@ def subject(
     return subject_of(found, classes=class_names)
 
 
-def reliability_diagram(seen: Seen, *, at: At = "after", ax: Axes | None = None) -> Axes:
+def reliability_diagram(seen: Seen, *, at: At = "after", ax: Axes | None = None, legend: bool = True) -> Axes:
     """Accuracy per bin of confidence with Wilson intervals, the gap to the confidence, ECE; the counts below.
 
     The counts take room from `ax`, and are the axes that were added last to its figure.
@@ -101,6 +101,7 @@ def reliability_diagram(seen: Seen, *, at: At = "after", ax: Axes | None = None)
     seen : what to look at.
     at : `before` (T = 1) or `after`.
     ax : matplotlib axes, default those of a new figure.
+    legend : whether the axes get one, where it hides least.
 
     Returns
     -------
@@ -111,15 +112,17 @@ def reliability_diagram(seen: Seen, *, at: At = "after", ax: Axes | None = None)
     ax, both = _axes(ax), reliability_diagrams(_subject(seen))
     one = both.before if _check_at(at) == "before" else both.after
     draw_diagram(ax, one, title=f"{at}: T = {one.temperature:.3g}", corner="above")
-    return _with_legend(ax)
+    return _with_legend(ax) if legend else ax
 
 
-def class_reliability_diagram(seen: Seen, *, index: int | None = None, ax: Axes | None = None) -> Axes:
+def class_reliability_diagram(
+    seen: Seen, *, index: int | None = None, ax: Axes | None = None, legend: bool = True
+) -> Axes:
     """The same of the samples that are predicted to be of one class (top-label calibration); marks for T = 1.
 
     Parameters
     ----------
-    seen, ax : as for `reliability_diagram`.
+    seen, ax, legend : as for `reliability_diagram`.
     index : the class, default the one that adds most to the ECE after calibration; for multilabel, the label.
 
     Raises
@@ -131,10 +134,10 @@ def class_reliability_diagram(seen: Seen, *, index: int | None = None, ax: Axes 
 
     ax, what = _axes(ax), _subject(seen)
     draw_class(ax, class_diagrams(what, count=1).worst[0] if index is None else class_diagram(what, index))
-    return _with_legend(ax)
+    return _with_legend(ax) if legend else ax
 
 
-def temperature_curve(seen: Seen, *, ax: Axes | None = None) -> Axes:
+def temperature_curve(seen: Seen, *, ax: Axes | None = None, legend: bool = True) -> Axes:
     """NLL, and below it ECE, against T on a log axis: T with its interval, and T = 1, are marked.
 
     Parameters and return value as for `reliability_diagram`; of a calibration, on the samples that T was fitted on.
@@ -143,15 +146,17 @@ def temperature_curve(seen: Seen, *, ax: Axes | None = None) -> Axes:
 
     ax = _axes(ax)
     draw_curve(ax, curve_of(_subject(seen, fitted=True)))
-    return _with_legend(ax)
+    return _with_legend(ax) if legend else ax
 
 
-def reliability_sweep(seen: Seen, *, temperatures: Sequence[float] | None = None, ax: Axes | None = None) -> Axes:
+def reliability_sweep(
+    seen: Seen, *, temperatures: Sequence[float] | None = None, ax: Axes | None = None, legend: bool = True
+) -> Axes:
     """Reliability as lines, at T = 1, at the calibration's T, and at others.
 
     Parameters
     ----------
-    seen, ax : as for `reliability_diagram`.
+    seen, ax, legend : as for `reliability_diagram`.
     temperatures : the others; default a quarter, half, twice and four times the calibration's.
     """
     from onnxcal.report.plots.sweep import draw_sweep
@@ -159,10 +164,10 @@ def reliability_sweep(seen: Seen, *, temperatures: Sequence[float] | None = None
     ax = _axes(ax)
     others = None if temperatures is None else tuple(Calibration(float(t)).temperature for t in temperatures)
     draw_sweep(ax, sweep_of(_subject(seen), others))
-    return _with_legend(ax)
+    return _with_legend(ax) if legend else ax
 
 
-def risk_coverage_curve(seen: Seen, *, ax: Axes | None = None) -> Axes:
+def risk_coverage_curve(seen: Seen, *, ax: Axes | None = None, legend: bool = True) -> Axes:
     """Share of errors among the surest predictions, before and after, with the area under each curve (AURC).
 
     Parameters and return value as for `reliability_diagram`.
@@ -171,10 +176,10 @@ def risk_coverage_curve(seen: Seen, *, ax: Axes | None = None) -> Axes:
 
     ax = _axes(ax)
     draw_curves(ax, risk_coverages(_subject(seen)))
-    return _with_legend(ax)
+    return _with_legend(ax) if legend else ax
 
 
-def confidence_histogram(seen: Seen, *, at: At = "after", ax: Axes | None = None) -> Axes:
+def confidence_histogram(seen: Seen, *, at: At = "after", ax: Axes | None = None, legend: bool = True) -> Axes:
     """Confidences of right predictions upwards and of wrong ones downwards, as shares of their own number.
 
     Parameters and return value as for `reliability_diagram`.
@@ -184,7 +189,7 @@ def confidence_histogram(seen: Seen, *, at: At = "after", ax: Axes | None = None
     ax, both = _axes(ax), confidence_histograms(_subject(seen))
     one = both.before if _check_at(at) == "before" else both.after
     draw_histogram(ax, one, title=f"{at}: T = {one.temperature:.3g}")
-    return _with_legend(ax)
+    return _with_legend(ax) if legend else ax
 
 
 def figure(kind: str, seen: Seen, *, style: str = "light") -> Figure:

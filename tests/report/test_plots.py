@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import onnxcal
 from onnxcal import UsageError, plots
 from onnxcal.metrics.subject import Subject
 from onnxcal.report.plots import find_plot, write_figure
+from onnxcal.report.plots.canvas import drawing
 from onnxcal.report.plots.kinds import KINDS, STYLES
 from onnxcal.report.plots.style import DARK, LIGHT, MARKERS, Palette, palette_of
 from onnxcal.report.plots.text import count_text, shown_name
@@ -78,7 +80,8 @@ def all_axes(figure: Figure) -> list[Axes]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_is_cut_off_or_lies_over_another(kind: str, name: str) -> None:
     figure = plots.figure(kind, SUBJECTS[name])
-    figure.draw_without_rendering()
+    with drawing("light"):
+        figure.draw_without_rendering()
     frame = figure.bbox
     undrawn = undrawn_ticks(figure)
     drawn = [t for t in texts(figure) if t not in undrawn]
@@ -235,7 +238,7 @@ def test_another_process_with_other_settings_writes_the_same_bytes(tmp_path: Pat
         "    sys.stdout.buffer.write(saved(plots.figure('reliability', SUBJECTS['fitted']), suffix))"
     )
     root = Path(onnxcal.__file__).parents[1]
-    env = {"PYTHONPATH": str(root), "PYTHONHASHSEED": "7", "HOME": str(tmp_path), "PATH": ""}
+    env = {**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     out = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, check=True).stdout
     here = b"".join(saved(plots.figure("reliability", SUBJECTS["fitted"]), s) for s in (".svg", ".pdf", ".png"))
     assert out == here
@@ -265,6 +268,7 @@ def test_function_draws_into_the_axes_and_returns_them(function: Callable[..., A
     assert left.get_ylabel()
     assert left.get_legend() is not None
     assert not right.has_data()
+    assert function(SUBJECTS["fitted"], ax=right, legend=False).get_legend() is None
     figure.canvas.draw()
 
 

@@ -120,7 +120,7 @@ def draw_counts(ax: Axes, bins: ReliabilityBins, *, most: int | None = None, num
     ax.bar(left, bins.counts, width, align="edge", color=colours.muted, edgecolor=colours.background, linewidth=0.8)
     top = float(max(most or 0, int(bins.counts.max()), 10))
     ax.set(
-        yscale="log", ylim=(0.7, top**1.25 if numbers else top * 2), xlim=(0, 1), xlabel=CONFIDENCE, ylabel="samples"
+        yscale="log", ylim=(0.7, top**1.35 if numbers else top * 2), xlim=(0, 1), xlabel=CONFIDENCE, ylabel="samples"
     )
     percent_axis(ax, "x")
     _plain_decades(ax, top)

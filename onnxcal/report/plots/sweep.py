@@ -53,7 +53,7 @@ def draw_sweep(ax: Axes, sweep: ReliabilitySweep) -> None:
         )
     ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=CONFIDENCE, ylabel="accuracy")
     percent_axis(ax, "x", "y")
-    put_title(ax, "Reliability at other temperatures", beside=f"small marks: < {FEW} samples")
+    put_title(ax, "Reliability at other temperatures", under=f"small marks: bins of fewer than {FEW} samples")
 
 
 PLOT = Plot(reliability_sweep, fill, (7.6, 5.0))
