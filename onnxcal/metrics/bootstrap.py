@@ -65,7 +65,8 @@ def bootstrap(
     """Intervals for NLL, ECE and Brier score before and after, and for their paired differences.
 
     The interval is the basic one, 2θ − (θ* quantiles) (Davison & Hinkley 1997, eq. 5.6): the ECE of a resample is too
-    large by as much as the ECE of a sample is, and that takes it out again. Scores are held at ≥ 0.
+    large by as much as the ECE of a sample is, and that takes it out again. Where that is more than the scores spread,
+    the interval is drawn out to the score itself. Scores are held at ≥ 0.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ def bootstrap(
     point, spread = _scores_of(total[None])[0], _scores_of(drawn)
     tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
     low, high = (2 * point - np.quantile(spread, q, axis=0) for q in tails)
+    low, high = np.minimum(low, point), np.maximum(high, point)
     low[:2], high[:2] = np.maximum(low[:2], 0), np.maximum(high[:2], 0)
     made = [
         ScoreIntervals(**{name: (float(low[i, j]), float(high[i, j])) for j, name in enumerate(_SCORES)})
