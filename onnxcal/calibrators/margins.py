@@ -17,8 +17,8 @@ from onnxcal.logits import FloatArray, IndexArray, Sample, all_finite
 
 FEW_CLASSES = 32
 """Below this, sums over classes are far cheaper along the first axis, (K, n), than along the last, (n, K)."""
-SMALL_PIECE, LARGE_PIECE = 1 << 16, 1 << 17
-"""Elements of a piece: 256 KB in float32 for one thread; 512 KB where threads share the interpreter lock."""
+SMALL_PIECE, LARGE_PIECE = 1 << 16, 1 << 18
+"""Elements of a piece: 256 KB in float32 for one thread; 1 MB where threads share the interpreter lock."""
 MANY_ELEMENTS = 1 << 20
 """From here on the pieces are large, and more than one thread works on them."""
 PREPARED_ELEMENTS = 1 << 18
