@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,19 @@ def test_every_shell_block_behind_the_quick_start_runs(folder: Path):
     for block in blocks("sh")[2:]:
         run(["bash", "-euo", "pipefail", "-c", block], folder)
     assert (folder / "original.onnx").read_bytes() == (folder / "digits.onnx").read_bytes()
+
+
+def test_the_page_for_those_in_a_hurry_runs(tmp_path: Path):
+    folder = tmp_path
+    for name in ("digits.onnx", "digits.npz"):
+        shutil.copy(ROOT / "onnxcal" / "demo_data" / name, folder)
+    page = (ROOT / "examples" / "is_it_calibrated" / "README.md").read_text(encoding="utf-8")
+    for block in blocks("sh", page):
+        run(["bash", "-euo", "pipefail", "-c", block], folder)
+    for name in ("report.html", "temperature.svg", "reliability.svg"):
+        assert (folder / name).stat().st_size > 1000
+    for block in blocks("python", page):
+        run([sys.executable, "-W", "error", "-c", block], folder)
 
 
 def test_every_python_block_runs(folder: Path):
