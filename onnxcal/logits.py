@@ -131,6 +131,15 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
     return array
 
 
+def as_rows(array: NDArray[Any], task: Task, axis: int, *, flatten: bool = False) -> NDArray[Any]:
+    """An array of the logits' shape in the order of `logit_rows`, whatever it holds."""
+    if task == "binary":
+        return array.reshape(-1)
+    if flatten:
+        return array.reshape(int(np.prod(array.shape[:axis])), -1)
+    return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+
+
 def all_finite(values: FloatArray) -> bool:
     """Whether no entry is NaN or infinite, without a mask as large as the array."""
     step = max(1, (1 << 22) // max(1, math.prod(values.shape[1:])))

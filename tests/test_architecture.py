@@ -20,9 +20,9 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "logits", "spool", "rows", "metrics", "calibrators", "data", "graph",
-    "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots", "pipeline",
-    "torch", "cli",
+    "errors", "version", "atomic", "cores", "logits", "spool", "labels", "rows", "metrics", "calibrators", "data",
+    "graph", "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots",
+    "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",

@@ -8,9 +8,10 @@ import torch
 from scipy.special import expit, log_expit, log_softmax
 
 from onnxcal.errors import DataError, UsageError
+from onnxcal.labels import label_rows
 from onnxcal.logits import CHUNK_ELEMENTS, Labels, Logits, Probabilities, check_task, chunks
-from onnxcal.rows import label_rows, logit_rows
 from onnxcal.rows import labelled as labelled_sample
+from onnxcal.rows import logit_rows
 from tests.reference.refusals import refused
 
 RNG = np.random.default_rng(0)

@@ -18,6 +18,8 @@ import click
 from onnxcal.errors import OnnxcalError
 from onnxcal.version import __version__
 
+_LONG_WORD = re.compile(r"\S{1000,}")  # names in models may be of any length
+
 COMMANDS = {
     "inspect": "What heads a model has, how each ends, and whether it is patched.",
     "calibrate": "Fit a temperature on a model's own logits, patch it in, and verify the result.",
@@ -131,6 +133,7 @@ def _silence(stream: TextIO) -> None:
 def _fail(message: str, code: int) -> NoReturn:
     from onnxcal.report.printable import printable
 
+    message = _LONG_WORD.sub(lambda word: f"{word[0][:100]}… ({len(word[0]):,} characters)", message)
     click.echo("\n".join(printable(line) for line in f"onnxcal: error: {message}".split("\n")), err=True)
     sys.exit(code)
 

@@ -18,8 +18,9 @@ from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.runs import Portion
 from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session
+from onnxcal.labels import check_label_values, kept_rows
 from onnxcal.logits import FloatArray, LabelArray
-from onnxcal.rows import check_label_values, check_logits, kept_rows
+from onnxcal.rows import check_logits
 from onnxcal.spool import Column, Spool, joined
 
 

@@ -15,8 +15,9 @@ from onnxcal.graph.head import Head
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.layout import Layout, layout_of, moves_places
 from onnxcal.inference.samples import samples_first, whole_samples
+from onnxcal.labels import arranged_labels, label_values
 from onnxcal.logits import FloatArray, LabelArray, Task
-from onnxcal.rows import arranged_labels, label_values, logit_rows
+from onnxcal.rows import logit_rows
 
 
 class LabelReader:

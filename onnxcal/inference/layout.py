@@ -13,7 +13,7 @@ from onnxcal.errors import DataError
 from onnxcal.graph.head import Complemented, Head, Selected, Transposed
 from onnxcal.inference.expected import output_array, shown_elements
 from onnxcal.inference.samples import samples_first
-from onnxcal.rows import as_rows
+from onnxcal.logits import as_rows
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
-import textwrap
-from collections.abc import Iterable
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -19,8 +15,9 @@ from onnxcal.graph.inspect import Inspection, ModelInput
 from onnxcal.graph.way import Way
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.report.bars import bar_glyphs_for, reliability_lines
+from onnxcal.report.console import LABEL_WIDTH, console, print_next, print_rows, print_warnings, wrapped
 from onnxcal.report.drawing import draw, glyphs_for, sizes
-from onnxcal.report.printable import printable
+from onnxcal.report.verdict import sentence
 from onnxcal.results import (
     CalibrateResult,
     EvaluateResult,
@@ -32,7 +29,6 @@ from onnxcal.results import (
 )
 from onnxcal.verification import Verification, VerifyResult
 
-_LABEL_WIDTH = len("temperature") + 2
 _DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
 
@@ -43,9 +39,9 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
     opsets = ", ".join(f"{domain} {version}" for domain, version in result.opset.items())
     rows = [("file", _path(result.model.path)), ("graph", f"{nodes}, opset {opsets}, IR {result.ir_version}")]
     rows += [("input", _value(entry)) for entry in result.inputs]
-    _print_rows(rows)
+    print_rows(rows)
     for head, way in zip(result.heads, result.ways, strict=True):
-        _print_rows([("head", _task(head)), (" ends in", head.evidence)])
+        print_rows([("head", _task(head)), (" ends in", head.evidence)])
         if way is not None:
             _print_drawing(way)
     rows = [] if result.heads else [("head", "none that can be calibrated")]
@@ -55,81 +51,83 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
         rows.append(("external", ", ".join(result.external_data)))
     if verbose:
         rows.append(("sha256", result.model.sha256))
-    _print_rows(rows)
-    _print_warnings(result.warnings)
+    print_rows(rows)
+    print_warnings(result.warnings)
 
 
 def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     """`calibrate`."""
     for one in result.heads:
-        _print_rows([("head", _head(one.head)), *_fitted(one.calibration)])
+        print_rows([("head", _head(one.head)), *_fitted(one.calibration)])
         _print_metrics(one.metrics)
+        print_rows([("verdict", sentence(one.calibration, one.metrics))])
     _print_verification(result.verification, verbose)
-    _print_warnings(result.warnings)
-    _print_rows([("written", _path(result.output.path))])
+    print_warnings(result.warnings)
+    print_rows([("written", _path(result.output.path))])
 
 
 def print_fit(result: FitResult, verbose: bool) -> None:
     """`fit`."""
-    _print_rows(_fitted(result.calibration))
+    print_rows(_fitted(result.calibration))
     if result.metrics is not None:
         _print_metrics(result.metrics)
-    _print_warnings(result.warnings)
+        print_rows([("verdict", sentence(result.calibration, result.metrics))])
+    print_warnings(result.warnings)
 
 
 def print_logits(result: LogitsResult, verbose: bool) -> None:
     """`logits`."""
     path = _path(result.output.path)
-    _print_rows([("head", _head(result.head)), ("written", f"{path}: {result.n_samples:,} rows of logits, and labels")])
-    _print_warnings(result.warnings)
-    _print_next(f"onnxcal fit {path}")
+    print_rows([("head", _head(result.head)), ("written", f"{path}: {result.n_samples:,} rows of logits, and labels")])
+    print_warnings(result.warnings)
+    print_next(f"onnxcal fit {path}")
 
 
 def print_patched(result: PatchResult, verbose: bool) -> None:
     """`patch`."""
     heads = [("head", _head(head)) for head in result.heads]
-    _print_rows([*heads, ("temperature", _temperature(result.calibration))])
+    print_rows([*heads, ("temperature", _temperature(result.calibration))])
     if result.verification is not None:
         _print_verification(result.verification, verbose)
-    _print_warnings(result.warnings)
+    print_warnings(result.warnings)
     written, model = _path(result.output.path), _path(result.model.path)
     if result.verification is not None:
-        _print_rows([("written", written)])
+        print_rows([("written", written)])
         return
-    _print_rows([("written", f"{written}; its structure was checked, but it was not run")])
+    print_rows([("written", f"{written}; its structure was checked, but it was not run")])
     if written != model:
-        _print_next(f"onnxcal verify {model} {written} --data DATA")
+        print_next(f"onnxcal verify {model} {written} --data DATA")
 
 
 def print_verified(result: VerifyResult, verbose: bool) -> None:
     """`verify`."""
     _print_verification(result.verification, verbose=True)
-    _print_warnings(result.warnings)
+    print_warnings(result.warnings)
 
 
 def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
     """`evaluate`."""
-    _print_rows([("head", _head(result.head))])
+    print_rows([("head", _head(result.head))])
     table = _score_table(f"{result.metrics.n_samples:,} samples", "")
     for name, value in _scores(result.metrics):
         table.add_row(name, value)
-    _console().print(Padding(table, (1, 0, 1, 2), expand=False))
-    _print_warnings(result.warnings)
+    console().print(Padding(table, (1, 0, 1, 2), expand=False))
+    print_warnings(result.warnings)
 
 
 def print_plotted(result: PlotResult, verbose: bool) -> None:
     """`plot`."""
     split = "" if result.split == "eval" else f", {_SPLITS[result.split]}"
-    _print_rows([("shown", f"{result.n_samples:,} samples{split}, at T = 1 and at T = {result.temperature:.5g}")])
-    _print_warnings(result.warnings)
-    _print_rows([("written", _path(result.output.path))])
+    print_rows([("shown", f"{result.n_samples:,} samples{split}, at T = 1 and at T = {result.temperature:.5g}")])
+    print_warnings(result.warnings)
+    print_rows([("written", _path(result.output.path))])
 
 
 def print_reverted(result: RevertResult, verbose: bool) -> None:
     """`revert`."""
     how = "the original, byte for byte" if result.byte_identical else "without the patch"
-    _print_rows([("written", f"{_path(result.output.path)}: {how}")])
-    _print_warnings(result.warnings)
+    print_rows([("written", f"{_path(result.output.path)}: {how}")])
+    print_warnings(result.warnings)
 
 
 def print_demo(result: CalibrateResult, verbose: bool) -> None:
@@ -138,8 +136,8 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
     runtime = result.verification.runtimes[0]
     model, patched = _path(result.model.path), _path(result.output.path)
     folder = os.path.dirname(patched)
-    console = _console()
-    for sentence in (
+    screen = console()
+    for paragraph in (
         "A small convolutional network, trained on 200 images of handwritten digits until it knew them by heart.",
         f"On {result.metrics.n_samples:,} images that neither the training nor the fit saw, it is "
         f"{before.confidence:.1%} sure on average, but only {before.accuracy:.1%} of its answers are right. "
@@ -147,19 +145,19 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
         f"Dividing its logits by one number, fitted on the other half of the images, mends that: now it is "
         f"{after.confidence:.1%} sure, and as often right as before. {_sure_but_wrong(after)}",
     ):
-        console.print("\n".join(_wrapped(sentence, console.width)) + "\n", soft_wrap=True)
-    _print_rows(_fitted(result.calibration))
+        screen.print("\n".join(wrapped(paragraph, screen.width)) + "\n", soft_wrap=True)
+    print_rows(_fitted(result.calibration))
     _print_metrics(result.metrics)
     _print_verification(result.verification, verbose)
-    _print_rows(
+    print_rows(
         [
             ("model", f"{model}, as it came"),
             ("data", f"{os.path.join(folder, 'digits.npz')}, {runtime.n_samples:,} images and labels"),
             ("calibrated", f"{patched}, ready to ship: same input, same output name, now probabilities"),
         ]
     )
-    _print_warnings(result.warnings)
-    _print_next(
+    print_warnings(result.warnings)
+    print_next(
         f"onnxcal inspect {patched}",
         "onnxcal calibrate YOUR.onnx --data YOUR.npz   # arrays named as the input, labels",
     )
@@ -169,13 +167,13 @@ def print_reliability(metrics: Metrics | Scores | None) -> None:
     """`--plot`: a reliability diagram in text."""
     if metrics is None:
         return
-    console = _console()
+    screen = console()
     both = [("", metrics)] if isinstance(metrics, Scores) else [("before", metrics.before), ("after", metrics.after)]
     panels = [(title, scores.bins) for title, scores in both]
-    console.print()
-    for line in reliability_lines(panels, console.width - 2, bar_glyphs_for(console.encoding)):
-        console.print(Text("  " + line), soft_wrap=True)
-    console.print()
+    screen.print()
+    for line in reliability_lines(panels, screen.width - 2, bar_glyphs_for(screen.encoding)):
+        screen.print(Text("  " + line), soft_wrap=True)
+    screen.print()
 
 
 def verdict(verification: Verification) -> str:
@@ -262,7 +260,7 @@ def _print_metrics(metrics: Metrics) -> None:
         difference = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
         row = "" if difference is None else f"{difference[0]:+.4f} to {difference[1]:+.4f}"
         table.add_row(name, before, after, *((row,) if change else ()))
-    _console().print(Padding(table, (1, 0, 0, 2), expand=False))
+    console().print(Padding(table, (1, 0, 0, 2), expand=False))
     note = {
         "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
         "eval": "",
@@ -270,8 +268,8 @@ def _print_metrics(metrics: Metrics) -> None:
     }[metrics.split]
     floor = f"Of so few samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
     for line in filter(None, (note, floor)):
-        _console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
-    _console().print()
+        console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
+    console().print()
 
 
 def _score_table(title: str, *columns: str) -> Table:
@@ -297,59 +295,16 @@ def _print_verification(verification: Verification, verbose: bool) -> None:
     rows: list[tuple[str, str | Text]] = [("verified", Text(verdict(verification), style=style))]
     if verbose:
         rows += [(" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in verification.checks]
-    _print_rows(rows)
-
-
-def _print_rows(rows: Iterable[tuple[str, str | Text]]) -> None:
-    """Label and value; values wrap between words, so that a path can be copied whole."""
-    console = _console()
-    for name, value in rows:
-        style = value.style if isinstance(value, Text) else ""
-        lines = _wrapped(str(value), console.width - _LABEL_WIDTH)
-        console.print(Text.assemble((name.ljust(_LABEL_WIDTH), "bold"), (lines[0], style)), soft_wrap=True)
-        for line in lines[1:]:
-            console.print(Text.assemble(" " * _LABEL_WIDTH, (line, style)), soft_wrap=True)
-
-
-def _print_warnings(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        for number, line in enumerate(_wrapped(f"warning: {warning}", _console().width)):
-            text = Text(line)
-            if number == 0:
-                text.stylize("bold yellow", 0, len("warning:"))
-            _console().print(text, soft_wrap=True)
+    print_rows(rows)
 
 
 def _print_drawing(way: Way) -> None:
     """How a head ends, in the column of the values."""
-    console = _console()
-    for line in draw(way, console.width - _LABEL_WIDTH, glyphs_for(console.encoding)):
+    screen = console()
+    for line in draw(way, screen.width - LABEL_WIDTH, glyphs_for(screen.encoding)):
         pieces = [(text, _DRAWN[style]) for text, style in line]
-        console.print(Text.assemble(" " * _LABEL_WIDTH, *pieces), soft_wrap=True)
-
-
-def _print_next(*commands: str) -> None:
-    for number, command in enumerate(commands):
-        _console().print(Text(f"{'next:' if number == 0 else '     '} {command}"), soft_wrap=True)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of printable text."""
-    return textwrap.wrap(printable(text), max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
+        screen.print(Text.assemble(" " * LABEL_WIDTH, *pieces), soft_wrap=True)
 
 
 def _path(path: str | None) -> str:
     return "the model in memory" if path is None else shlex.quote(path)
-
-
-class _PipeConsole(Console):
-    """A console that leaves a pipe which nobody reads any more to `cli.main`; rich's own exits with 1."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise what happened."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-def _console() -> Console:
-    """Standard output as it is now; 80 columns where it is no terminal."""
-    return _PipeConsole(highlight=False, emoji=False, markup=False)
