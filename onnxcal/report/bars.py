@@ -67,7 +67,7 @@ def reliability_lines(
         cells = [f"{_bar(bins, m, bar, glyphs)}{bins.counts[m]:>{_COUNT - 1},}  " for _, bins in panels]
         lines.append((label + "".join(cells)).rstrip())
     lines.append(
-        f"{'':{len(_LABEL)}}bar: share that is right; {glyphs.mark} mean confidence; the gap is what ECE counts"
+        f"{'':{len(_LABEL)}}bar: share right; {glyphs.mark} mean confidence; the gap is what ECE counts"
     )
     return lines
 
