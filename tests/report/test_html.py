@@ -173,7 +173,8 @@ MEASURE = """<!doctype html><body>{frames}<pre id="measured"></pre><script>
 addEventListener("load", () => {{
   const sizes = [...document.querySelectorAll("iframe")].map(frame => {{
     const page = frame.contentDocument.documentElement;
-    return [frame.width, page.scrollWidth, page.clientWidth, page.querySelectorAll("h2").length];
+    const header = page.querySelector("th[scope=row]");
+    return [frame.width, page.scrollWidth, page.clientWidth, page.querySelectorAll("h2").length, header.offsetWidth];
   }});
   document.getElementById("measured").textContent = JSON.stringify(sizes);
 }});
@@ -199,7 +200,7 @@ def test_a_browser_shows_it_without_a_sideways_scroll(made: tuple[str, Any], tmp
     assert found is not None, done.stderr[-500:]
     sizes = json.loads(html.unescape(found[1]))
     assert [int(size[0]) for size in sizes] == list(widths)
-    assert all(scrolls <= client for _, scrolls, client, _ in sizes)
-    assert all(headings >= 4 for *_, headings in sizes)
+    assert all(scrolls <= client for _, scrolls, client, _, _ in sizes)
+    assert all(headings >= 4 and header >= 80 for *_, headings, header in sizes)
     assert "Uncaught" not in done.stderr
     assert "CONSOLE" not in done.stderr
