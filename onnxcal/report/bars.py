@@ -66,9 +66,7 @@ def reliability_lines(
         label = f"{edges[m]:.2f}-{edges[m + 1]:.2f}".ljust(len(_LABEL))
         cells = [f"{_bar(bins, m, bar, glyphs)}{bins.counts[m]:>{_COUNT - 1},}  " for _, bins in panels]
         lines.append((label + "".join(cells)).rstrip())
-    lines.append(
-        f"{'':{len(_LABEL)}}bar: share right; {glyphs.mark} mean confidence; the gap is what ECE counts"
-    )
+    lines.append(f"{'':{len(_LABEL)}}bar: share right; {glyphs.mark} mean confidence; the gap is what ECE counts")
     return lines
 
 
