@@ -76,6 +76,16 @@ def test_reversed_steps_are_not_reversed_classes() -> None:
     assert temperature(model, x, y[:, ::-1]) == pytest.approx(expected(z, y), rel=1e-6)
 
 
+def test_steps_and_classes_in_another_order_keep_their_labels() -> None:
+    """Which layout labels are in is judged by the classes that the output shows, not by those of its logits."""
+    x, z, y = sequences(3, 5)
+    steps, classes = np.array([2, 0, 1]), np.array([3, 0, 4, 1, 2])
+    nodes = [node("Gather", "p i", "q", axis=1), node("Gather", "q j", "out", axis=2)]
+    model = over_time(nodes, 3, 5, ["N", 3, 5], i=steps, j=classes)
+    given = np.argsort(classes)[y][:, steps]
+    assert temperature(model, x, given) == pytest.approx(expected(z, y), rel=1e-6)
+
+
 def test_reversed_classes_are_not_reversed_steps() -> None:
     x, z, y = sequences(5, 5)
     flip, constants = reverse(2)
