@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.head import Head
-from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
+from onnxcal.graph.metadata import RECIPE, CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
@@ -93,10 +93,13 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
             )
 
 
-def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
+def all_patches(
+    file: ModelFile, original: ModelFile, new: Sequence[NewPatch], recipe: Mapping[str, Any] | None = None
+) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
-    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
+    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise. Of a
+    calibration, the metadata keep `Calibration.as_record`; and the recipe with each new one, if there is one.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -112,5 +115,8 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
-    return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
+        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_record(head.dtype)))
+    more = {} if recipe is None else {RECIPE: dict(recipe)}
+    for patch, calibration in made.values():
+        kept.append((patch, calibration.as_record(patch.head.dtype) | more))
+    return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method, check_regularisation, check_resamples
 from onnxcal.calibrators.remarks import got_worse
 from onnxcal.data import open_source
-from onnxcal.errors import GateError, UsageError
+from onnxcal.depfile import check_depfile, files_of, write_depfile
+from onnxcal.errors import UsageError
+from onnxcal.gates import Gates, last_temperatures, raise_for_gates
 from onnxcal.graph.detect import changed_besides, find_head
+from onnxcal.graph.external import external_files
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation
 from onnxcal.graph.inspect import about, about_forced, input_names
@@ -28,7 +31,7 @@ from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
 from onnxcal.logits import Task, check_task
-from onnxcal.metrics import Metrics, score
+from onnxcal.metrics import score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.output import choose_target, write, write_verified
 from onnxcal.report.calibration import write_calibration
@@ -37,6 +40,7 @@ from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
 from onnxcal.subjects import subject_of
+from onnxcal.verification.checks import Check
 
 
 def calibrate(
@@ -64,11 +68,17 @@ def calibrate(
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    depfile: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
+    max_nll: float | None = None,
+    min_accuracy: float | None = None,
+    max_temperature_change: float | None = None,
+    require_improvement: bool = False,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> CalibrateResult:
     """Fit a temperature on a model's own logits, put it into the model, and prove by running it that it is there.
@@ -91,10 +101,15 @@ def calibrate(
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
-    max_ece : refuse to write if the ECE after calibration is larger.
+    depfile : write which files were read, as a rule for Make or Ninja.
+    max_ece, max_nll : refuse to write if the ECE, or the NLL in nats, after calibration is larger.
+    min_accuracy : refuse to write if the accuracy is smaller.
+    max_temperature_change : refuse to write if T differs by more, relative to T in the `output` that is to be replaced.
+    require_improvement : refuse to write unless the 95 % interval of the change of held-out NLL lies below 0.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
     seed : of the holdout split.
+    recipe : what `output` is made from, as JSON data; kept in its metadata, where `onnxcal.build` looks for it.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
 
     Raises
@@ -111,7 +126,9 @@ def calibrate(
     check_method(method)
     check_resamples(bootstrap)
     check_regularisation(prior, smoothing)
-    _check_numbers(seed=seed, max_ece=max_ece)
+    _check_seed(seed)
+    gates = Gates(max_ece, max_nll, min_accuracy, max_temperature_change, require_improvement)
+    gates.check_measurable(no_holdout=no_holdout, resamples=bootstrap)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
@@ -119,8 +136,10 @@ def calibrate(
     if report is not None:
         check_report_libraries()
         check_writable(Path(report), force=force)
+    if depfile is not None:
+        check_depfile(depfile, file.path, target.path)
     check_apart(
-        [target.path if not in_place else None, _path(save_calibration), _path(report)],
+        [target.path if not in_place else None, _path(save_calibration), _path(report), _path(depfile)],
         [file.path, data, labels, eval_data, eval_labels],
     )
     original = unpatched(file)
@@ -137,6 +156,7 @@ def calibrate(
     fitting: dict[str, Any] = {"exact": exact, "prior": prior, "smoothing": smoothing or 0.0}
 
     calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys(chosen)
+    last, judged = last_temperatures(target.path), list[tuple[str, Check]]()
     if activation == "none":
         warnings.update(dict.fromkeys(about_forced(original, found)))
     for one in found:
@@ -145,16 +165,17 @@ def calibrate(
         calibration = fit_and_measure(collected, apart, fitting, holdout=not no_holdout, resamples=bootstrap, seed=seed)
         metrics = calibration.metrics
         assert metrics is not None
-        _check_gate(metrics, max_ece)
+        judged += ((one.output, check) for check in gates.judge(calibration, metrics, last.get(one.output)))
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
         new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
-    written, verification, notes = write_verified(
-        original, all_patches(file, original, new), target, source, options, progress
-    )
     first = calibrated[0]
+    raise_for_gates(judged, calibration=first.calibration, metrics=first.metrics, several=len(found) > 1)
+    written, verification, notes = write_verified(
+        original, all_patches(file, original, new, recipe), target, source, options, progress
+    )
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
     result = CalibrateResult(
@@ -164,10 +185,14 @@ def calibrate(
         calibration=first.calibration,
         metrics=first.metrics,
         heads=tuple(calibrated),
+        gates=tuple(check for _, check in judged),
         verification=verification,
         warnings=tuple(dict.fromkeys((*warnings, *notes))),
         proto=written.proto,
     )
+    if depfile is not None:
+        read = [path for given in (data, labels, eval_data, eval_labels) for path in files_of(given)]
+        write_depfile(depfile, {str(target.path): [str(file.path), *map(str, external_files(file)), *read]})
     if report is not None:
         pictures = {}
         for number, each in enumerate(calibrated):
@@ -325,21 +350,9 @@ def _path(path: str | os.PathLike[str] | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _check_numbers(*, seed: int, max_ece: float | None) -> None:
-    """Raise UsageError for options that are out of range."""
+def _check_seed(seed: int) -> None:
     if seed < 0:
         raise UsageError(f"seed {seed} is negative", hint="pass a whole number from 0")
-    if max_ece is not None and not 0 <= max_ece <= 1:
-        raise UsageError(f"--max-ece {max_ece} is not between 0 and 1", hint="ECE is a share: 0.02 means 2 %")
-
-
-def _check_gate(metrics: Metrics, max_ece: float | None) -> None:
-    if max_ece is not None and metrics.after.ece > max_ece:
-        raise GateError(
-            f"ECE after calibration is {metrics.after.ece:.4g}, more than --max-ece {max_ece:g}; nothing was written",
-            hint="fit on more or better matching data, or raise the limit",
-            known={"metrics": metrics},
-        )
 
 
 def _calibration_to_patch(

@@ -30,7 +30,8 @@ from onnxcal.cli import options
     type=click.Path(path_type=Path),
     help="Write a report with pictures (extra: report).",
 )
-@click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
+@options.depfile_option()
+@options.gate_options()
 @options.plot_option()
 @options.shown_options()
 def command(model: Path, as_json: bool, quiet: bool, verbose: bool, plot: bool, **kwargs: Any) -> None:
