@@ -21,6 +21,7 @@ from onnxcal.version import __version__
 
 if TYPE_CHECKING:
     from onnxcal import plots as plots
+    from onnxcal.builds.build import build
     from onnxcal.calibrators import Calibration, fit
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
     "Calibration": "onnxcal.calibrators",
     "Head": "onnxcal.graph.head",
+    "build": "onnxcal.builds.build",
     "calibrate": "onnxcal.pipeline",
     "collect_logits": "onnxcal.inference",
     "evaluate": "onnxcal.pipeline",
@@ -55,6 +57,7 @@ __all__ = [
     "VerificationError",
     "WorseThanChance",
     "__version__",
+    "build",
     "calibrate",
     "collect_logits",
     "evaluate",

@@ -95,7 +95,9 @@ def raise_for_gates(
     calibration, metrics : of the first head, for those who read the error as JSON.
     several : whether the head has to be named.
     """
-    failed = [f"'{output}': {check.detail}" if several else check.detail for output, check in judged if not check.passed]
+    failed = [
+        f"'{output}': {check.detail}" if several else check.detail for output, check in judged if not check.passed
+    ]
     if not failed:
         return
     advice = ["fit on more or better matching data, or set another limit"]

@@ -20,9 +20,9 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "logits", "spool", "labels", "rows", "metrics", "calibrators", "data",
-    "graph", "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots",
-    "pipeline", "torch", "cli",
+    "errors", "version", "atomic", "depfile", "cores", "logits", "spool", "labels", "rows", "metrics", "calibrators",
+    "data", "graph", "inference", "heldout", "verification", "gates", "results", "report", "output", "heads",
+    "subjects", "plots", "pipeline", "builds", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
@@ -139,7 +139,7 @@ def test_every_folder_with_modules_is_a_package(folder: Path) -> None:
 def test_public_names_are_these() -> None:
     assert sorted(onnxcal.__all__) == [
         "Calibration", "DataError", "FitError", "GateError", "Head", "ModelError", "NoFiniteOptimum", "OnnxcalError",
-        "UsageError", "UselessLogits", "VerificationError", "WorseThanChance", "__version__", "calibrate",
+        "UsageError", "UselessLogits", "VerificationError", "WorseThanChance", "__version__", "build", "calibrate",
         "collect_logits", "evaluate", "fit", "inspect", "patch", "revert", "verify",
     ]  # fmt: skip
     assert set(onnxcal.__all__) <= set(dir(onnxcal))
@@ -199,6 +199,7 @@ def test_error_tree_is_the_one_that_its_module_draws() -> None:
 PRINTING = {"as_json", "quiet", "verbose", "help", "plot"}
 COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "calibrate": (onnxcal.calibrate, set()),
+    "build": (onnxcal.build, set()),
     "logits": (onnxcal.collect_logits, {"output", "force"}),
     "fit": (onnxcal.fit, {"output", "force"}),
     "patch": (onnxcal.patch, set()),
@@ -224,7 +225,10 @@ def test_python_arguments_have_the_names_of_the_options(command: str) -> None:
         "logits",
         "kind",
         "source",
+        "targets",
+        "recipe",
         "progress",
+        "done",
     }
     if command == "fit":
         arguments -= {"labels", "sample_weight"}  # the command finds them in LOGITS.npz
@@ -251,7 +255,8 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
-        "--max-ece", "--temperature", "--calibration", "--style",
+        "--max-ece", "--max-nll", "--min-accuracy", "--max-temperature-change", "--require-improvement", "--depfile",
+        "--config", "-j", "--jobs", "--check", "--temperature", "--calibration", "--style",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

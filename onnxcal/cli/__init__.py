@@ -23,6 +23,7 @@ _LONG_WORD = re.compile(r"\S{1000,}")  # names in models may be of any length
 COMMANDS = {
     "inspect": "What heads a model has, how each ends, and whether it is patched.",
     "calibrate": "Fit a temperature on a model's own logits, patch it in, and verify the result.",
+    "build": "Make the calibrated models that an onnxcal.toml declares, where something changed.",
     "logits": "Run a model over labelled data and keep its logits.",
     "fit": "Fit a calibrator on stored logits.",
     "patch": "Put a known temperature into a model.",
