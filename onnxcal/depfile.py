@@ -26,7 +26,7 @@ def write_depfile(path: str | os.PathLike[str], rules: Mapping[str, Iterable[str
     """Write one rule an output; a file that is there is replaced.
 
     Each input is also given an empty rule of its own, so that an input that was removed or renamed makes Make run the
-    command again instead of stopping at it (as GCC's `-MP` does).
+    command again instead of stopping at it (as GCC's `-MP` does), unless such a rule would mean something else.
 
     Parameters
     ----------
@@ -36,15 +36,20 @@ def write_depfile(path: str | os.PathLike[str], rules: Mapping[str, Iterable[str
     Raises
     ------
     UsageError
-        A name holds a line break, which the syntax cannot express; or the file cannot be written.
+        A name holds what the syntax cannot express: a line break, a semicolon, a backslash at its end, or in an
+        output a percent sign; or the file cannot be written.
     """
     lines = []
     inputs = dict[str, None]()
     for output, read in rules.items():
+        if "%" in output:
+            raise UsageError(
+                f"{output!r} cannot stand in a --depfile: Make would take it for a pattern", hint="rename it"
+            )
         unique = dict.fromkeys(read)
         inputs.update(unique)
         lines.append(f"{_escaped(output)}:" + "".join(f" \\\n  {_escaped(one)}" for one in unique))
-    lines += [f"{_escaped(one)}:" for one in inputs if one not in rules]
+    lines += [f"{_escaped(one)}:" for one in inputs if one not in rules and not set(one) & set("=%")]
     text = "\n".join(lines) + "\n"
 
     def write(file: BinaryIO) -> None:
@@ -56,11 +61,11 @@ def write_depfile(path: str | os.PathLike[str], rules: Mapping[str, Iterable[str
 def _escaped(name: str) -> str:
     """A file name as GNU Make and Ninja read it (GNU Make manual, "What Makefiles Look Like"; GCC's mkdeps.cc).
 
-    Backslashes that stand before a blank or a `#` are doubled, and so is `$`.
+    Backslashes that stand before a blank, a `#` or a colon are doubled, and so is `$`.
     """
-    if "\n" in name or "\r" in name:
-        raise UsageError(f"{name!r} cannot stand in a --depfile: it holds a line break", hint="rename the file")
-    name = re.sub(r"(\\*)([ \t#])", lambda found: f"{found[1]}{found[1]}\\{found[2]}", name)
+    if re.search(r"[\r\n;]|\\$", name):
+        raise UsageError(f"{name!r} cannot stand in a --depfile", hint="rename the file")
+    name = re.sub(r"(\\*)([ \t#:])", lambda found: f"{found[1]}{found[1]}\\{found[2]}", name)
     return name.replace("$", "$$")
 
 

@@ -59,12 +59,13 @@ class Gates:
                 hint="pass one of them",
             )
 
-    def judge(self, calibration: Calibration, metrics: Metrics, last: float | None) -> tuple[Check, ...]:
+    def judge(self, calibration: Calibration, metrics: Metrics, *, dtype: str, last: float | None) -> tuple[Check, ...]:
         """One check for each limit that was asked for.
 
         Parameters
         ----------
         calibration, metrics : of one head.
+        dtype : NumPy name of its element type, in which T is written.
         last : T of that head in the last build; None if there is none.
         """
         after = metrics.after
@@ -78,7 +79,7 @@ class Gates:
             said = f"accuracy is {after.accuracy:.4g}, {_than('less', not passed)} --min-accuracy {self.min_accuracy:g}"
             made.append(Check("min-accuracy", passed, after.accuracy, self.min_accuracy, said))
         if self.max_temperature_change is not None:
-            made.append(_change(calibration.temperature, last, self.max_temperature_change))
+            made.append(_change(calibration.recorded_temperature(dtype), last, self.max_temperature_change))
         if self.require_improvement:
             made.append(_improvement(metrics))
         return tuple(made)

@@ -165,7 +165,8 @@ def calibrate(
         calibration = fit_and_measure(collected, apart, fitting, holdout=not no_holdout, resamples=bootstrap, seed=seed)
         metrics = calibration.metrics
         assert metrics is not None
-        judged += ((one.output, check) for check in gates.judge(calibration, metrics, last.get(one.output)))
+        judgement = gates.judge(calibration, metrics, dtype=collected.head.dtype, last=last.get(one.output))
+        judged += ((one.output, check) for check in judgement)
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
         new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))

@@ -192,8 +192,12 @@ class Calibration:
         dtype : NumPy name of the head's element type.
         """
         record = {key: _shortened(value) for key, value in self.as_json().items()}
-        temperature = self.temperature if dtype == "float64" else _in_float32(self.temperature)
-        return record | {"temperature": temperature, "prior": self.prior, "smoothing": self.smoothing}
+        given = {"prior": self.prior, "smoothing": self.smoothing}
+        return record | given | {"temperature": self.recorded_temperature(dtype)}
+
+    def recorded_temperature(self, dtype: str) -> float:
+        """T as `as_record` has it."""
+        return self.temperature if dtype == "float64" else _in_float32(self.temperature)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
