@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onnxcal.atomic import check_writable
 from onnxcal.builds.config import Project, Target, find_config, read_config
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.recipe import Recipe, recipe_of, why_out_of_date
@@ -97,6 +98,8 @@ def _look(
         try:
             recipe = recipe_of(project, target, digests)
             why = "--force" if force else why_out_of_date(project, target, recipe, digests)
+            if why is not None:
+                check_writable(project.folder / target.output, force=True)
         except OnnxcalError as error:
             tell(_result(project, target, "failed", None, None, error=error.message, hint=error.hint))
             continue

@@ -81,7 +81,7 @@ def find_config(folder: Path) -> Path:
     for place in (folder, *folder.parents):
         if (place / NAME).is_file():
             return place / NAME
-        if (place / PYPROJECT).is_file() and "onnxcal" in _toml(place / PYPROJECT).get("tool", {}):
+        if (place / PYPROJECT).is_file() and _tool_table(_toml(place / PYPROJECT)) is not None:
             return place / PYPROJECT
     raise UsageError(
         f"there is no {NAME} here or above, and no [tool.onnxcal] in a {PYPROJECT}",
@@ -98,9 +98,9 @@ def read_config(path: str | os.PathLike[str]) -> Project:
         It cannot be read, is no TOML, or says something that is not known; the message names the key.
     """
     path = Path(os.path.abspath(path))
-    document = _toml(path)
+    document: Any = _toml(path)
     if path.name == PYPROJECT:
-        document = document.get("tool", {}).get("onnxcal")
+        document = _tool_table(document)
         if document is None:
             raise UsageError(f"'{path}' has no [tool.onnxcal]", hint=f"add it, or write an {NAME}")
     return Project(path, parse(document, path.name))
@@ -230,6 +230,12 @@ def _table(content: Any, where: str, place: str) -> Mapping[str, Any]:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _tool_table(document: Mapping[str, Any]) -> Any:
+    """What `[tool.onnxcal]` holds; None if there is none."""
+    tools = document.get("tool")
+    return tools.get("onnxcal") if isinstance(tools, dict) else None
 
 
 def _toml(path: Path) -> dict[str, Any]:

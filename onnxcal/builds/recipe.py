@@ -48,7 +48,7 @@ def recipe_of(project: Project, target: Target, digests: DigestCache) -> Recipe:
     model = open_model(project.folder / target.model)
     digest = digests.sha256(project.folder / target.model)
     external = external_files(model)
-    files = [target.model, *(str(Path(target.model).with_name("") / _below(path, model.folder)) for path in external)]
+    files = [target.model, *(str(Path(target.model).parent / _below(path, model.folder)) for path in external)]
     document: dict[str, Any] = {"patch_format": PATCH_FORMAT, "model": digest}
     if external:
         document["external_data"] = _joined(digests.sha256(path) for path in external)

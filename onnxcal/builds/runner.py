@@ -13,9 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import onnxcal.builds.worker as worker
-
-_PACKAGES = Path(worker.__file__).parents[2]
+_WORKER = "onnxcal.builds.worker"  # by name: it imports what a build that has nothing to do does not need
+_PACKAGES = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def run_jobs(
 def _start(folder: Path) -> subprocess.Popen[str]:
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        [sys.executable, "-m", worker.__name__],
+        [sys.executable, "-m", _WORKER],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"},
         stdin=subprocess.PIPE,

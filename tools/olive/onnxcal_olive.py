@@ -35,7 +35,7 @@ TYPES: dict[str, type] = {
 
 
 class OnnxcalCalibration(Pass):
-    """Fit a temperature on a model's logits over labelled data, put it into the model, and verify that by running it."""
+    """Fit a temperature on a model's logits over labelled data, put it into the model, and verify it by a run."""
 
     @classmethod
     def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
