@@ -118,7 +118,6 @@ def test_a_gate_that_says_no_leaves_the_old_output_and_builds_again_until_it_pas
     assert sorted(os.listdir("out put")) == ["ü.onnx"]
 
 
-
 def test_an_interrupted_build_leaves_nothing_and_nobody_behind(project: Path) -> None:
     Path("slow.py").write_text(SLOW)
     write_toml(TOML + 'data = "slow.py:forever"\n')
