@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnxcal.atomic import check_writable
+from onnxcal.atomic import check_apart, check_writable
 from onnxcal.builds.config import Project, Target, find_config, read_config
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.recipe import Recipe, recipe_of, why_out_of_date
@@ -58,8 +58,13 @@ def build(
         raise UsageError(f"--jobs {jobs} is less than 1", hint="pass a number of processes")
     if check and force:
         raise UsageError("--check says what is out of date, and --force makes everything", hint="pass one of them")
+    if check and depfile is not None:
+        raise UsageError("--check writes nothing, so it takes no --depfile", hint="pass one of them")
     project = read_config(find_config(Path.cwd()) if config is None else config)
     chosen = project.chosen(targets)
+    if depfile is not None:
+        check_writable(Path(depfile), force=True)
+        check_apart([Path(depfile)], [project.path, *(project.folder / target.output for target in chosen)])
     found: dict[str, TargetResult] = {}
 
     def tell(result: TargetResult) -> None:
@@ -83,7 +88,7 @@ def build(
     )  # fmt: skip
     results = tuple(found[target.name] for target in chosen)
     result = BuildResult(_here(project, project.path), results, _warnings(results))
-    if depfile is not None and not check and result.exit_code == 0:
+    if depfile is not None and result.exit_code == 0:
         write_depfile(depfile, {one.output: [*one.inputs, result.config] for one in results})
     return result
 

@@ -157,9 +157,12 @@ def test_what_is_no_calibrated_model_is_not_replaced(content: bytes, project: Pa
 
 
 def test_jobs_and_check_and_force_that_make_no_sense_are_refused(project: Path) -> None:
-    for options in ({"jobs": 0}, {"check": True, "force": True}):
+    for options in (
+        {"jobs": 0}, {"check": True, "force": True}, {"check": True, "depfile": "x.d"}, {"depfile": "nowhere/x.d"},
+        {"depfile": "onnxcal.toml"}, {"depfile": "out put/ü.onnx"}, {"targets": ["u"]}, {"config": "other.toml"},
+    ):  # fmt: skip
         with pytest.raises(UsageError):
-            onnxcal.build(**options)
+            onnxcal.build(**options)  # type: ignore[arg-type]
 
 
 def test_revert_takes_the_recipe_out_again(project: Path) -> None:

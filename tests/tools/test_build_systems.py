@@ -81,6 +81,7 @@ def built_again_for_what_changed(build: Callable[[int], str], data: Path, output
     assert state(output) == second, "a gate that said no touched the output"
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make(folder: Path, run: Run) -> None:
     (folder / "Makefile").write_text(block("make"))
     put(folder / "größe.onnx", folder / "größe.npz")
