@@ -246,7 +246,9 @@ def _rounded(count: int) -> int:
 def _temperature(calibration: Calibration) -> str:
     text = f"T = {calibration.temperature:.5g}"
     if calibration.stderr is not None:
-        text += f" ± {calibration.stderr:.2g} (standard error)"
+        robust = calibration.robust_stderr if calibration.is_robust else None
+        error, kind = (calibration.stderr, "standard") if robust is None else (robust, "robust standard")
+        text += f" ± {error:.2g} ({kind} error)"
     if calibration.n_samples is not None:
         text += f", fitted on {calibration.n_samples:,} samples"
     return text
