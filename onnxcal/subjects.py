@@ -78,6 +78,11 @@ def subject_of(calibration: Calibration, *, fitted: bool = False, classes: Seque
     return replace(subject, sample=calibration.fitted_on.sample, temperature=calibration.temperature, split="fit")
 
 
+def subjects_of(calibration: Calibration, classes: Sequence[str] | None = None) -> tuple[Subject, Subject]:
+    """The samples that a calibration is measured on, and those that it was fitted on; parameters as for `subject_of`."""
+    return subject_of(calibration, classes=classes), subject_of(calibration, fitted=True, classes=classes)
+
+
 def of_arrays(
     logits: Any,
     labels: Any,

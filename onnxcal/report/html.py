@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,7 +22,7 @@ from onnxcal.graph.inspect import Inspection, inspect
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
-from onnxcal.report.figures import Picture
+from onnxcal.report.figures import Picture, Pictures
 from onnxcal.report.printable import printable
 from onnxcal.report.verdict import outcome, sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
@@ -56,7 +56,7 @@ def write_report(
     original: ModelFile,
     path: str | os.PathLike[str],
     *,
-    figures: Mapping[str, Sequence[Picture]],
+    pictures: Pictures,
     command: str,
     force: bool,
 ) -> None:
@@ -67,7 +67,7 @@ def write_report(
     result : what `calibrate` did.
     original : the model without a patch.
     path : the .html file.
-    figures : by output name.
+    pictures : of the heads.
     command : what was run.
     force : whether the file may be replaced.
 
@@ -78,7 +78,7 @@ def write_report(
     """
     patched = result.proto if result.output.path is None else result.output.path
     assert patched is not None
-    text = _render(result, inspect(original), inspect(patched), figures, command)
+    text = _render(result, inspect(original), inspect(patched), pictures, command)
     write_file(path, lambda file: file.write(text.encode()), force=force)  # type: ignore[arg-type]
 
 
@@ -86,7 +86,7 @@ def _render(
     result: CalibrateResult,
     before: Inspection,
     after: Inspection,
-    figures: Mapping[str, Sequence[Picture]],
+    pictures: Pictures,
     command: str,
 ) -> str:
     import jinja2
@@ -98,7 +98,8 @@ def _render(
     return environment.get_template("report.html").render(
         model=_shown(model),
         subtitle=f"onnxcal {__version__}; {runtime.name} {runtime.version}; {runtime.n_samples:,} samples",
-        heads=[_head(one, before, after, figures.get(one.head.output, ())) for one in result.heads],
+        heads=[_head(one, before, after, pictures.heads[one.head.output]) for one in result.heads],
+        left_out=pictures.left_out,
         verified=f"The calibrated file was run on all {runtime.n_samples:,} samples: its largest error is "
         f"{runtime.max_abs_error:.1e}, and {runtime.argmax_changed} predictions changed.",
         runtime=f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples, against softmax(z/T) or σ(z/T) in "
