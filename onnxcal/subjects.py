@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxcal.calibrators import Calibration, fit
 from onnxcal.calibrators.fit import measured
-from onnxcal.data.npz import read_logits
+from onnxcal.data.npz import read_logits, stored_classes
 from onnxcal.data.shards import fit_files
 from onnxcal.errors import UsageError
 from onnxcal.graph.head import Activation, Head
@@ -120,11 +120,11 @@ def of_stored(
     }  # fmt: skip
     if known is None:
         found = fit_files([path], **reading)
-        return Looked(found, warnings=found.warnings)
+        return Looked(found, stored_classes(path), found.warnings)
     stored = read_logits(path)
     reading["task"] = task or stored.task
     found = of_arrays(stored.logits, stored.labels, known, sample_weight=stored.sample_weight, **reading)
-    return Looked(replace(found, output=stored.output))
+    return Looked(replace(found, output=stored.output), stored_classes(path))
 
 
 def of_model(

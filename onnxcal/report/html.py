@@ -32,7 +32,11 @@ from onnxcal.version import __version__
 _WIDTH = 96
 _LONGEST = 400
 _COMMAND = 20_000
-_SPLITS = {"holdout": "held-out half, measured with the T of the other half", "eval": "evaluation set", "fit": "the samples that T was fitted on"}
+_SPLITS = {
+    "holdout": "held-out half, measured with the T of the other half",
+    "eval": "evaluation set",
+    "fit": "the samples that T was fitted on",
+}
 _SCORES = (
     ("accuracy", "accuracy", "{:.2%}"),
     ("mean confidence", "confidence", "{:.2%}"),
@@ -198,8 +202,10 @@ def _run(result: CalibrateResult) -> list[tuple[str, str]]:
         ("model", f"{_path(result.model.path)}, SHA-256 {result.model.sha256}"),
         ("calibrated model", f"{_path(result.output.path)}, SHA-256 {result.output.sha256}"),
         ("data", f"SHA-256 {result.calibration.data_sha256}"),
-        ("versions", f"onnxcal {__version__}, {runtime.name} {runtime.version}, onnx {onnx.__version__}, "
-         f"NumPy {np.__version__}"),
+        (
+            "versions",
+            f"onnxcal {__version__}, {runtime.name} {runtime.version}, onnx {onnx.__version__}, NumPy {np.__version__}",
+        ),
     ]
     return [(name, _shown(value)) for name, value in rows]
 

@@ -11,10 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import onnxcal
 from onnxcal.errors import UsageError
+from onnxcal.report.figures import Pictures, pictures_of
 from onnxcal.report.verdict import sentence
 from tests import builders
 from tests.reference.refusals import refused
@@ -153,6 +155,56 @@ def test_the_command_is_the_one_that_was_given(cli: Any, tmp_path: Path, demo_da
     shown = html.unescape(path.read_text())
     assert f"onnxcal calibrate {demo_data / 'digits.onnx'} --data {demo_data / 'digits.npz'} --output '{out}'" in shown
     assert f"onnxcal revert '{out}' -o original.onnx" in shown
+
+
+def test_a_long_command_is_shown_whole(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["folder" * 8] * 6)
+    deep.mkdir(parents=True)
+    model = builders.save(builders.classifier([builders.softmax()], output="probs"), deep / "m.onnx")
+    text, _ = report(tmp_path, model, output=deep / "o.onnx")
+    shown = html.unescape(text)
+    assert f"--output {deep / 'o.onnx'} --report {tmp_path / 'report.html'}" in shown
+    assert f"onnxcal revert {deep / 'o.onnx'} -o original.onnx" in shown
+
+
+def test_arrays_and_their_labels_are_in_memory(tmp_path: Path) -> None:
+    path, model = tmp_path / "r.html", builders.classifier([builders.softmax()], output="probs")
+    onnxcal.calibrate(model, X, labels=Y, eval_data=X, eval_labels=Y, report=path, bootstrap=0)
+    assert "calibrate (in memory) --data (in memory) --labels (in memory)" in " ".join(path.read_text().split())
+
+
+def test_classes_have_the_names_that_the_model_gives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("onnxcal.pipeline.class_names", lambda head: ("a", "b", "c", "d"))
+    monkeypatch.setattr(
+        "onnxcal.pipeline.pictures_of", lambda subjects: seen.append(subjects) or Pictures({"probs": ()}, False)
+    )
+    report(tmp_path, bootstrap=0)
+    assert [subject.classes for subject in seen[0]["probs"]] == [("a", "b", "c", "d")] * 2
+
+
+def test_a_report_says_which_standard_error_its_interval_is_made_of(made: tuple[str, Any]) -> None:
+    text, result = made
+    calibration = result.calibration
+    plain = f"{calibration.stderr:.2g} (observed information), which the interval is made of"
+    robust = f"{calibration.robust_stderr:.2g} (robust, sandwich), which the interval is made of"
+    assert (robust if calibration.is_robust else plain) in " ".join(text.split())
+
+
+def test_pictures_of_many_heads_keep_to_their_room() -> None:
+    rng = np.random.default_rng(0)
+    z = 3 * rng.normal(size=(60, 3))
+    one = onnxcal.plots.subject(z, (z / 2 + rng.gumbel(size=z.shape)).argmax(axis=1), 2.0, bootstrap=0)
+    made = pictures_of({"a": (one, one), "b": (one, one)}, room=250_000)
+    assert made.left_out
+    kinds = {name: [picture.kind for picture in pictures] for name, pictures in made.heads.items()}
+    assert kinds["a"][0] == kinds["b"][0] == "reliability"
+    pictures = [picture.svg for pictures in made.heads.values() for picture in pictures]
+    assert sum(map(len, pictures)) < 250_000
+    ids = re.findall(r' id="([^"]+)"', "".join(pictures))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', "".join(pictures))) == set(ids)
+    assert not pictures_of({"a": (one, one)}).left_out
 
 
 def test_a_report_that_exists_is_kept(tmp_path: Path) -> None:
