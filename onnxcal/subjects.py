@@ -79,7 +79,7 @@ def subject_of(calibration: Calibration, *, fitted: bool = False, classes: Seque
 
 
 def subjects_of(calibration: Calibration, classes: Sequence[str] | None = None) -> tuple[Subject, Subject]:
-    """The samples that a calibration is measured on, and those that it was fitted on; parameters as for `subject_of`."""
+    """The samples that a calibration is measured on, and those that it was fitted on, see `subject_of`."""
     return subject_of(calibration, classes=classes), subject_of(calibration, fitted=True, classes=classes)
 
 

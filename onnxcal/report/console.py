@@ -45,7 +45,7 @@ def print_next(*commands: str) -> None:
 def wrapped(text: str, width: int) -> list[str]:
     """Lines of printable text, in characters that standard output has."""
     text = spelled(printable(text), console().encoding)
-    return textwrap.wrap(text, max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 class _PipeConsole(Console):

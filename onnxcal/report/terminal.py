@@ -279,9 +279,9 @@ def _print_metrics(metrics: Metrics) -> None:
         "eval": "",
         "fit": "Measured on the samples that T was fitted on: expect a little less on others.",
     }[metrics.split]
-    floor = f"Of so few samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
-    for note in filter(None, (note, floor)):
-        for line in wrapped(note, console().width - 3):
+    floor = f"Of as many samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
+    for said in filter(None, (note, floor)):
+        for line in wrapped(said, console().width - 3):
             console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
     console().print()
 

@@ -100,7 +100,7 @@ def test_band_of_weighted_samples_counts_them_as_kish_does() -> None:
 def correlated(
     rng: np.random.Generator, images: int = 60, positions: int = 50
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Confidences of 70 %, whether they are right, which half of the positions of an image decide together, and images."""
+    """Confidences of 70 %, whether they are right (half of the positions of an image together), and images."""
     group = np.repeat(np.arange(images), positions)
     shared = (rng.random(images) < 0.7)[group]
     return np.full(group.size, 0.7), np.where(rng.random(group.size) < 0.5, shared, rng.random(group.size) < 0.7), group
