@@ -150,6 +150,16 @@ def test_every_bin_shows_its_count_and_an_empty_one_that_it_is_empty() -> None:
 # Colours
 
 
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("temperature", [0.3, 0.9, 2.5])
+def test_no_two_temperatures_of_a_sweep_have_one_colour_or_marker(temperature: float, style: str) -> None:
+    ax = plots.figure("sweep", Subject(subject(2.5).sample, temperature, resamples=0), style=style).axes[0]
+    lines = [line for line in ax.lines if str(line.get_label()).startswith("T = ")]
+    assert len(lines) >= 5
+    assert len({line.get_color() for line in lines}) == len(lines)
+    assert len({line.get_marker() for line in lines}) == len(lines)
+
+
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_colours_differ_from_the_background_as_much_as_wcag_asks(palette: Palette) -> None:
     for colour in (palette.ink, palette.muted):
