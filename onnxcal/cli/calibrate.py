@@ -47,5 +47,7 @@ def command(model: Path, as_json: bool, quiet: bool, verbose: bool, plot: bool, 
     with progress_bar(quiet=quiet) as progress:
         result = calibrate(model, progress=progress, **kwargs)
     show(result, terminal.print_calibrated, as_json=as_json, quiet=quiet, verbose=verbose)
+    if not as_json and not quiet:
+        terminal.print_also(report=kwargs["report"], calibration=kwargs["save_calibration"])
     if plot and not as_json:
         terminal.print_reliability(result.metrics)

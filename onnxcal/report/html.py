@@ -141,8 +141,8 @@ def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: S
         "fit": [(name, _shown(value)) for name, value in _fit(one.calibration, one.head.evidence)],
         "plots": [{"svg": _safe(figure.svg), "caption": _shown(figure.caption)} for figure in figures],
         "drawings": [
-            *_drawings("As it came; the marked node is what the patch adds.", one, before),
-            *_drawings("As it is now; the marked node is the division by T.", one, after),
+            *_drawings("As it came; what the patch adds is marked.", one, before),
+            *_drawings("As it is now; what the patch added is marked.", one, after),
         ],
     }
 

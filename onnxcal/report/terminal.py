@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.padding import Padding
 from rich.table import Table
@@ -68,6 +69,11 @@ def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     _print_verification(result.verification, verbose)
     print_warnings(result.warnings)
     print_rows([("written", _path(result.output.path))])
+
+
+def print_also(**paths: Path | None) -> None:
+    """What else was written, by what it is."""
+    print_rows((name, _path(str(path))) for name, path in paths.items() if path is not None)
 
 
 def print_fit(result: FitResult, verbose: bool) -> None:

@@ -152,6 +152,7 @@ def test_the_command_is_the_one_that_was_given(cli: Any, tmp_path: Path, demo_da
     out, path = tmp_path / "my model.onnx", tmp_path / "r.html"
     done = cli("calibrate", demo_data / "digits.onnx", "--data", demo_data / "digits.npz", "-o", out, "--report", path)
     assert done.exit_code == 0
+    assert "".join(done.stdout.split()).endswith(f"report{path}")
     shown = html.unescape(path.read_text())
     assert f"onnxcal calibrate {demo_data / 'digits.onnx'} --data {demo_data / 'digits.npz'} --output '{out}'" in shown
     assert f"onnxcal revert '{out}' -o original.onnx" in shown
