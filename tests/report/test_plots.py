@@ -26,6 +26,7 @@ from onnxcal import UsageError, plots
 from onnxcal.metrics.subject import Subject
 from onnxcal.report.plots import find_plot, write_figure
 from onnxcal.report.plots.canvas import drawing
+from onnxcal.report.plots.caption import caption
 from onnxcal.report.plots.kinds import KINDS, STYLES
 from onnxcal.report.plots.style import DARK, LIGHT, MARKERS, Palette, palette_of
 from onnxcal.report.plots.text import count_text, shown_name
@@ -136,6 +137,14 @@ def test_reliability_says_what_was_measured() -> None:
         assert f"NLL {scores.nll:.3f}" in said
     assert f"T = {what.temperature:.3g}" in said
     assert "1,500 samples" in said
+
+
+def test_positions_of_one_image_are_said_to_be_positions() -> None:
+    z, y = multiclass(60)
+    dense = plots.subject(z.reshape(10, 6, 8).transpose(0, 2, 1), y.reshape(10, 6), 2.0, axis=1, bootstrap=0)
+    assert dense.sample.n_groups == 10
+    assert caption(dense) == "60 positions in 10 samples"
+    assert caption(plots.subject(z, y, 2.0, bootstrap=0)) == "60 samples"
 
 
 def test_every_bin_shows_its_count_and_an_empty_one_that_it_is_empty() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from onnxcal.report.plots.style import CAPTION_SIZE
 from onnxcal.report.plots.text import narrow_name, plain
 
@@ -33,7 +31,7 @@ def caption(subject: Subject) -> str:
     logits = subject.sample.logits
     said = "1 sample" if logits.n_samples == 1 else f"{logits.n_samples:,} samples"
     if subject.sample.group is not None:
-        said = f"{logits.n_samples:,} positions in {len(np.unique(subject.sample.group)):,} samples"
+        said = f"{logits.n_samples:,} positions in {subject.sample.n_groups:,} samples"
     if logits.task == "multilabel":
         said += f" of {logits.num_classes:,} labels each"
     said += _SPLITS[subject.split]
