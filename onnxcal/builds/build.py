@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
-from onnxcal.builds.config import Project, Target, find_config, read_config
+from onnxcal.builds.config import Project, Target, called, find_config, read_config
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.recipe import Recipe, recipe_of, why_out_of_date
 from onnxcal.builds.results import BuildResult, Status, TargetResult
@@ -87,7 +87,7 @@ def build(
         project.folder, at_once=jobs, done=finished,
     )  # fmt: skip
     results = tuple(found[target.name] for target in chosen)
-    result = BuildResult(_here(project, project.path), results, _warnings(results))
+    result = BuildResult(called(project.path), results, _warnings(results))
     if depfile is not None and result.exit_code == 0:
         write_depfile(depfile, {one.output: [*one.inputs, result.config] for one in results})
     return result
@@ -132,18 +132,8 @@ def _arguments(target: Target, recipe: Recipe, threads: int | None) -> dict[str,
 def _result(
     project: Project, target: Target, status: Status, reason: str | None, recipe: Recipe | None, **said: Any
 ) -> TargetResult:
-    inputs = () if recipe is None else tuple(_here(project, project.folder / file) for file in recipe.files)
-    return TargetResult(
-        target.name, status, reason, _here(project, project.folder / target.output), inputs=inputs, **said
-    )
-
-
-def _here(project: Project, path: Path) -> str:
-    """A path as it is called from the current folder; absolute where the project is on another drive."""
-    try:
-        return os.path.relpath(path)
-    except ValueError:
-        return str(path)
+    inputs = () if recipe is None else tuple(called(project.folder / file) for file in recipe.files)
+    return TargetResult(target.name, status, reason, called(project.folder / target.output), inputs=inputs, **said)
 
 
 def _warnings(results: Sequence[TargetResult]) -> tuple[str, ...]:

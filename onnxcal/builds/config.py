@@ -49,8 +49,8 @@ class Project:
 
     @property
     def folder(self) -> Path:
-        """What paths are relative to."""
-        return self.path.parent
+        """What paths are relative to, as it is called from the current folder."""
+        return Path(called(self.path.parent))
 
     def chosen(self, names: Iterable[str]) -> tuple[Target, ...]:
         """The targets of some names, all if there are none; each once, in the order of the file.
@@ -68,6 +68,14 @@ class Project:
                     f"'{self.path.name}' declares no target '{name}'", hint=_nearest(name, known, "it declares")
                 )
         return tuple(target for target in self.targets if not wanted or target.name in wanted)
+
+
+def called(path: Path) -> str:
+    """A path as it is called from the current folder; as it is where that lies on another drive."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)
 
 
 def find_config(folder: Path) -> Path:
@@ -102,7 +110,7 @@ def read_config(path: str | os.PathLike[str]) -> Project:
     if path.name == PYPROJECT:
         document = _tool_table(document)
         if document is None:
-            raise UsageError(f"'{path}' has no [tool.onnxcal]", hint=f"add it, or write an {NAME}")
+            raise UsageError(f"'{called(path)}' has no [tool.onnxcal]", hint=f"add it, or write an {NAME}")
     return Project(path, parse(document, path.name))
 
 
@@ -243,6 +251,6 @@ def _toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise UsageError(f"cannot read '{path}': {error.strerror}", hint="check the path") from None
+        raise UsageError(f"cannot read '{called(path)}': {error.strerror}", hint="check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not TOML: {error}", hint="check the line that is named") from None
+        raise UsageError(f"'{called(path)}' is not TOML: {error}", hint="check the line that is named") from None

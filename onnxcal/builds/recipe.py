@@ -131,6 +131,7 @@ def _read(folder: Path, data: str) -> tuple[str, str]:
 
 
 def _source_of(folder: Path, module: str) -> str:
+    folder = folder.absolute()
     sys.path.insert(0, str(folder))
     try:
         spec = importlib.util.find_spec(module)
