@@ -58,6 +58,11 @@ def write_depfile(path: str | os.PathLike[str], rules: Mapping[str, Iterable[str
     write_file(path, write, force=True)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder and those in it, in an order that does not depend on the file system."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def _escaped(name: str) -> str:
     """A file name as GNU Make and Ninja read it (GNU Make manual, "What Makefiles Look Like"; GCC's mkdeps.cc).
 
@@ -70,10 +75,12 @@ def _escaped(name: str) -> str:
 
 
 def files_of(data: object) -> list[str]:
-    """The file that a DATA or a LABELS argument names: of `file.py:callable`, the Python file; none of other things."""
+    """The files that a DATA or a LABELS argument names: all in a folder, of `file.py:callable` the Python file."""
     if not isinstance(data, (str, os.PathLike)):
         return []
     text = os.fspath(data)
+    if Path(text).is_dir():
+        return [str(file) for file in files_below(Path(text))]
     if Path(text).is_file():
         return [text]
     where, colon, _ = text.rpartition(":")

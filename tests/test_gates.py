@@ -95,6 +95,15 @@ def test_all_that_fail_are_named_in_text_and_in_json(cli: Any, tmp_path: Path) -
     assert not (tmp_path / "m.calibrated.onnx").exists()
 
 
+def test_what_passed_is_told_too(cli: Any, tmp_path: Path) -> None:
+    builders.save(MODEL, tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=X, labels=Y)
+    limits = ["--max-ece", "0.9", "--max-temperature-change", "0.2"]
+    shown = cli("calibrate", tmp_path / "m.onnx", "--data", tmp_path / "d.npz", *limits).stdout
+    assert "not more than --max-ece 0.9" in shown
+    assert "there is no last build" in shown
+
+
 def test_of_several_heads_each_is_judged_and_named() -> None:
     from onnx import helper
 

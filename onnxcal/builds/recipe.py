@@ -16,6 +16,7 @@ from typing import Any
 from onnxcal.builds.config import Project, Target
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.keys import GATES, OPTIONS
+from onnxcal.depfile import files_below
 from onnxcal.errors import DataError, ModelError, UsageError
 from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import PATCH_FORMAT, RECIPE, calibrated_heads
@@ -54,7 +55,7 @@ def recipe_of(project: Project, target: Target, digests: DigestCache) -> Recipe:
         document["external_data"] = _joined(digests.sha256(path) for path in external)
     for key in _DIGESTED:
         if key in target.options:
-            read = [_read(project.folder, one) for one in _several(target.options[key])]
+            read = [found for one in _several(target.options[key]) for found in _read(project.folder, one)]
             document[key] = _joined(digests.sha256(project.folder / path) + suffix for path, suffix in read)
             files += (path for path, _ in read)
     document["options"] = {
@@ -116,18 +117,21 @@ def _difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"option {', '.join(changed)} changed"
 
 
-def _read(folder: Path, data: str) -> tuple[str, str]:
-    """The file to digest, relative to the folder, and what the digest has to say besides: the callable."""
+def _read(folder: Path, data: str) -> list[tuple[str, str]]:
+    """The files to digest, relative to the folder, and what the digest has to say besides: a name, or the callable."""
     if (folder / data).is_file():
-        return data, ""
+        return [(data, "")]
+    if (folder / data).is_dir():
+        inside = [file.relative_to(folder / data) for file in files_below(folder / data)]
+        return [(str(Path(data) / file), f":{file.as_posix()}") for file in inside]
     where, colon, name = data.rpartition(":")
     if not colon:
         raise DataError(f"cannot read '{data}': no such file", hint="paths are relative to the TOML file")
     if where.endswith(".py"):
         if not (folder / where).is_file():
             raise DataError(f"cannot read '{where}': no such file", hint="check the path before the colon")
-        return where, f":{name}"
-    return _source_of(folder, where), f":{name}"
+        return [(where, f":{name}")]
+    return [(_source_of(folder, where), f":{name}")]
 
 
 def _source_of(folder: Path, module: str) -> str:

@@ -35,6 +35,8 @@ def main() -> int:
         except MemoryError:
             hint = "set a smaller batch-size, or use .npy data, which is not loaded whole"
             outcome = _outcome(2, "there is not enough memory", hint)
+        except OSError as error:
+            outcome = _outcome(2, f"{error.strerror or error}", "check the disk, and the files that are named")
         except Exception as error:
             said = f"internal error: {type(error).__name__}: {error}"
             hint = "this is a bug in onnxcal; onnxcal calibrate with the same options and -v shows the traceback"

@@ -127,6 +127,24 @@ def test_a_module_beside_the_file_is_found(project: Path) -> None:
     assert (target.status, target.error) == ("failed", "cannot find the module 'no_such_module_at_all'")
 
 
+def test_a_folder_of_data_counts_by_names_and_contents(project: Path) -> None:
+    def digest() -> Any:
+        found = read_config("onnxcal.toml")
+        return recipe_of(found, found.targets[0], DigestCache()).document["depends"]
+
+    write_toml(TOML + 'depends = "images"\n')
+    Path("images/cat").mkdir(parents=True)
+    Path("images/dog").mkdir()
+    for name, content in {"cat/1": b"a", "cat/2": b"b", "dog/1": b"c"}.items():
+        (Path("images") / name).write_bytes(content)
+    first = digest()
+    assert digest() == first
+    os.rename("images/cat/2", "images/dog/2")
+    moved = digest()
+    Path("images/dog/2").write_bytes(b"B")
+    assert len({first, moved, digest()}) == 3
+
+
 def test_another_form_of_patch_is_a_change(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_built()
     monkeypatch.setattr("onnxcal.builds.recipe.PATCH_FORMAT", 99)
