@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.data import Source, open_source
+from onnxcal.data import Source
+from onnxcal.data.streamed import StreamedSource
 from onnxcal.errors import DataError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
@@ -28,6 +28,7 @@ from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.runs import Runner
 from onnxcal.inference.session import open_session
+from onnxcal.inference.sources import source_for
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, check_task
 from onnxcal.rows import probabilities_kind
 
@@ -71,6 +72,8 @@ def collect_logits(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     head: str | None = None,
     task: Task | None = None,
     axis: int | None = None,
@@ -88,7 +91,7 @@ def collect_logits(
     Parameters
     ----------
     model : path, `onnx.ModelProto`.
-    data, labels : see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : see `onnxcal.data.open_source`.
     head : name of the output, needed where several can be a classifier.
     task, axis, activation : override what is detected.
     ignore_index : samples with this label are dropped.
@@ -107,7 +110,7 @@ def collect_logits(
     file = open_model(model)
     original = unpatched(file)
     found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
-    source = open_source(data, labels, inputs=input_names(original))
+    source = source_for(original, found, data, labels, preprocess=preprocess, label_column=label_column)
     options, notes = run_options(original, source, batch_size, provider, threads)
     forced = activation == "none"
     collected = collect(original, found, source, options, ignore_index=ignore_index, forced=forced, progress=progress)
@@ -153,6 +156,8 @@ def collect(
             if gathered.done == 0:
                 gathered.find_batch_axis(session, portion)
             gathered.add(portion)
+            if isinstance(source, StreamedSource) and gathered.done == portion.feed.size:
+                source.check_classes(head.output, head.task, gathered.num_classes or 2)
             report(gathered.done, last=False)
     report(gathered.done, last=True)
     if gathered.empty:
