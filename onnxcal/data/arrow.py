@@ -40,6 +40,8 @@ def column_array(column: Any, what: str, position: int) -> AnyArray:
     if column.null_count:
         refuse_missing(np.asarray(column.is_null()), what, position)
     kind = column.type
+    if isinstance(column, pyarrow.ExtensionArray):
+        return column_array(column.storage, what, position)
     if types.is_dictionary(kind):
         return column_array(column.dictionary_decode(), what, position)
     if types.is_decimal(kind):

@@ -41,6 +41,19 @@ class Columns:
         """Every column to read."""
         return self.features if self.label is None else (*self.features, self.label)
 
+    def notes(self, doubles: Collection[str] = ()) -> tuple[str, ...]:
+        """Which columns were left out, and to what type those are cast that the data say are float64."""
+        notes = []
+        if self.left_out:
+            notes.append(f"{self.where}: columns that are no model inputs were left out: {_listed(self.left_out)}")
+        for dtype in ("float32", "float16"):
+            cast = [
+                name for name in self.features if name in doubles and getattr(self.wanted(name), "dtype", "") == dtype
+            ]
+            if cast:
+                notes.append(f"{self.where}: columns of float64 were cast to {dtype}: {_listed(cast)}")
+        return tuple(notes)
+
     def wanted(self, column: str) -> Declared | None:
         """What the model says of the input that a feature column goes into."""
         if self.by_name:
@@ -174,7 +187,7 @@ def _check_count(features: Sequence[str], known: Mapping[str, Declared | None], 
 
 
 def _fitting(array: AnyArray, wanted: Declared | None, what: str, position: int) -> AnyArray:
-    """A column for a model's input; whole numbers that its type would alter are refused, booleans become numbers."""
+    """A column for a model's input, in its type; whole numbers that this would alter are refused."""
     if wanted is None or wanted.dtype == "unknown":
         return array
     is_text = array.dtype.kind in "USO"
@@ -184,11 +197,13 @@ def _fitting(array: AnyArray, wanted: Declared | None, what: str, position: int)
             f"{wanted.dtype if is_text else 'text'}",
             hint="encode it as was done for training, or leave it out if it is no feature",
         )
-    if array.dtype.kind not in "iu" or not wanted.dtype.startswith("float"):
+    if array.dtype.kind not in "iuf" or not wanted.dtype.startswith("float"):
         return array
     with np.errstate(all="ignore"):
         cast: AnyArray = array.astype(wanted.dtype)
         altered = cast.astype(array.dtype) != array
+    if array.dtype.kind == "f":
+        return cast if np.isfinite(cast).all() else array  # what does not fit is refused where inputs are checked
     if altered.any():
         row = int(np.argmax(altered.reshape(len(array), -1).any(axis=1)))
         raise DataError(

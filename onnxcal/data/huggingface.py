@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxcal.data.arrow import refuse_missing
+from onnxcal.data.arrow import column_array, refuse_missing
 from onnxcal.data.batch import AnyArray, Batch, label_array
 from onnxcal.data.columns import Columns, choose_columns
 from onnxcal.data.images import check_fits
@@ -108,14 +108,14 @@ class DatasetSource(StreamedSource):
         if not custom:
             if hasattr(dataset, "select_columns"):
                 dataset = dataset.select_columns(list(self._columns.names))
-            dataset = _formatted(dataset, None if images else "numpy")
+            dataset = _formatted(dataset, None if images else "arrow")  # "numpy" makes float32 of float64
         self._dataset = dataset
         self.n_samples = len(dataset) if hasattr(dataset, "__len__") else None
         self._names = _class_names(self._features.get(self._columns.label))
         self._as_names = classes is not None and any(isinstance(one, str) for one in classes) and bool(self._names)
-        if self._columns.left_out:
-            listed = ", ".join(f"'{column}'" for column in self._columns.left_out[:8])
-            self.notes = (f"{name}: columns that are no model inputs were left out: {listed}",)
+        self.notes = self._columns.notes(
+            [column for column, feature in self._features.items() if getattr(feature, "dtype", "") == "float64"]
+        )
         first = self._batch(row, 0)
         self.sample_bytes = sum(array.nbytes for array in first.arrays)
         if self._how is not None and isinstance(inputs, Mapping) and len(inputs) == 1:
@@ -181,7 +181,8 @@ class DatasetSource(StreamedSource):
         others = tuple(name for name in names if name not in (images[0], label))
         return Columns(self.name, (images[0],), label, known, False, others)
 
-    def _batch(self, row: Mapping[str, Any], position: int) -> Batch:
+    def _batch(self, row: Any, position: int) -> Batch:
+        """Some rows: a dict of columns, or an Arrow table."""
         columns = self._columns
         arrays: dict[str, AnyArray] = {}
         for name in columns.names:
@@ -189,7 +190,7 @@ class DatasetSource(StreamedSource):
             if self._how is not None and name in columns.features:
                 arrays[name] = self._images(row[name], position)
             elif name == columns.label and self._as_names:
-                arrays[name] = self._named(np.asarray(row[name]), what, position)
+                arrays[name] = self._named(_array(row[name], what, position), what, position)
             else:
                 arrays[name] = _array(row[name], what, position)
         if self._how is not None:
@@ -239,6 +240,8 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 
 def _array(values: Any, what: str, position: int) -> AnyArray:
     """A column as the dataset gives it."""
+    if hasattr(values, "combine_chunks"):
+        return column_array(values.combine_chunks(), what, position)
     if isinstance(values, (list, tuple)):
         missing = np.array([value is None for value in values])
         refuse_missing(missing, what, position)

@@ -94,9 +94,10 @@ class ImageFolder(StreamedSource):
                 hint="yield rows of 0/1 labels from file.py:function",
             )
         if len(self._names) != num_classes:
-            listed = "classes in the preprocess file names" if isinstance(self._how.classes, tuple) else "there are"
+            count = len(self._names)
+            found = f"is to have {count:,}" if isinstance(self._how.classes, tuple) else f"has {count:,}"
             raise DataError(
-                f"{self.name}: {listed} {len(self._names):,} classes, but '{output}' has {num_classes:,}",
+                f"{self.name} {found} class{'' if count == 1 else 'es'}, but '{output}' has {num_classes:,}",
                 hint="name all classes, in the order of the logits, as classes in the preprocess file",
             )
         if self._how.classes is None and all(map(str.isdecimal, self._names)):

@@ -66,9 +66,7 @@ class TableSource(StreamedSource):
         self._texts = classes is not None and any(isinstance(name, str) for name in classes)
         counts = [file.n_rows for file in self._files]
         self.n_samples = None if None in counts else sum(n for n in counts if n is not None)
-        if self._columns.left_out:
-            listed = ", ".join(f"'{name}'" for name in self._columns.left_out[:8])
-            self.notes = (f"{self.name}: columns that are no model inputs were left out: {listed}",)
+        self.notes = self._columns.notes(first.doubles)
 
     def chunks(self, size: int) -> Iterator[Batch]:
         """Rows as the files hold them, at most `ROWS` at a time.
@@ -94,12 +92,13 @@ class _File(Protocol):
     path: Path
     names: list[str]
     n_rows: int | None
+    doubles: frozenset[str]
 
     def pieces(self, columns: Columns, texts: bool, size: int) -> Iterator[Any]:
         """Record batches with the columns that are read; labels are texts if `texts` says so and the file can."""
 
     def typed(self, array: AnyArray, name: str, columns: Columns) -> AnyArray:
-        """A column in the type that the file means."""
+        """A column, of a CSV whole numbers where all are."""
 
 
 @dataclass
@@ -107,6 +106,7 @@ class _Parquet:
     path: Path
     names: list[str]
     n_rows: int | None
+    doubles: frozenset[str]
 
     def pieces(self, columns: Columns, texts: bool, size: int) -> Iterator[Any]:
         """Row group by row group."""
@@ -131,6 +131,7 @@ class _Csv:
     names: list[str]
     types: Mapping[str, Any]
     n_rows: int | None = None
+    doubles: frozenset[str] = frozenset()
 
     def pieces(self, columns: Columns, texts: bool, size: int) -> Iterator[Any]:
         """About a megabyte of text at a time; whole numbers are read as float64, for others may follow."""
@@ -153,16 +154,12 @@ class _Csv:
             raise _unreadable(self.path, error) from None
 
     def typed(self, array: AnyArray, name: str, columns: Columns) -> AnyArray:
-        """Numbers of a text have no type: the model's, unless that would alter whole numbers, which are kept such."""
-        wanted = None if name == columns.label else columns.wanted(name)
-        if array.dtype != np.float64 or wanted is None or not wanted.dtype.startswith("float"):
-            return array
+        """Whole numbers again where all are, so that ids are known as such."""
         import pyarrow
 
-        if pyarrow.types.is_integer(self.types[name]) and (np.abs(array) < 2**53).all() and (array % 1 == 0).all():
-            return array.astype(np.int64)
-        with np.errstate(over="ignore"):
-            return array.astype(wanted.dtype)
+        if name == columns.label or array.dtype != np.float64 or not pyarrow.types.is_integer(self.types[name]):
+            return array
+        return array.astype(np.int64) if (np.abs(array) < 2**53).all() and (array % 1 == 0).all() else array
 
 
 def _open(path: Path) -> _File:
@@ -171,7 +168,8 @@ def _open(path: Path) -> _File:
             from pyarrow import parquet
 
             with parquet.ParquetFile(path) as file:
-                return _Parquet(path, list(file.schema_arrow.names), file.metadata.num_rows)
+                doubles = frozenset(field.name for field in file.schema_arrow if str(field.type) == "double")
+                return _Parquet(path, list(file.schema_arrow.names), file.metadata.num_rows, doubles)
         with _csv_reader(path, {}, None) as reader:
             schema = reader.schema
     except (OSError, ValueError) as error:

@@ -146,6 +146,7 @@ def collect(
         feeds = _digested(prefetched(feeder.feeds(BLOCK_BYTES)), digests, gathered.labels_of)
     else:
         feeds = prefetched(_digested(feeder.feeds(BLOCK_BYTES), digests, gathered.labels_of))
+    _check_classes(source, head, head.num_classes)
     for feed in feeds:
         if feed.labels_of(gathered.labels_of) is None:
             raise DataError(
@@ -156,8 +157,8 @@ def collect(
             if gathered.done == 0:
                 gathered.find_batch_axis(session, portion)
             gathered.add(portion)
-            if isinstance(source, StreamedSource) and gathered.done == portion.feed.size:
-                source.check_classes(head.output, head.task, gathered.num_classes or 2)
+            if head.num_classes is None and gathered.done == portion.feed.size:
+                _check_classes(source, head, gathered.num_classes)
             report(gathered.done, last=False)
     report(gathered.done, last=True)
     if gathered.empty:
@@ -182,6 +183,12 @@ def collect(
         data_sha256=digests.hexdigest(),
         warnings=(*warnings, *recognition.notes),
     )
+
+
+def _check_classes(source: Source, head: Head, num_classes: int | None) -> None:
+    """Let data that count classes of their own compare, once K is known."""
+    if isinstance(source, StreamedSource) and num_classes is not None:
+        source.check_classes(head.output, head.task, num_classes)
 
 
 def _digested(feeds: Iterable[Feed], digests: Digests, labels_of: str) -> Iterator[Feed]:
