@@ -145,18 +145,26 @@ def check_fits(what: str, image: AnyArray, how: Preprocess, name: str, wanted: D
     if wanted.shape is None:
         return
     have, want = image.shape, wanted.shape[1:]
-    if len(want) == 3 and all(not isinstance(w, int) or w <= 0 or w == h for h, w in zip(have, want, strict=True)):
+    if _matches(have, want):
         return
     shown = f"({', '.join('?' if w is None else str(w) for w in wanted.shape)})"
     message = f"{what} becomes an input of shape {have} ({how.layout[1:]}), input '{name}' wants {shown}"
     raise DataError(message, hint=_remedy(have, want, how))
 
 
+def _matches(have: Sequence[int], want: Sequence[int | str | None]) -> bool:
+    """Whether sizes are those that are declared, as far as they are."""
+    return len(have) == len(want) and all(
+        not isinstance(w, int) or w in (-1, h) for h, w in zip(have, want, strict=True)
+    )
+
+
 def _remedy(have: tuple[int, ...], want: Sequence[Any], how: Preprocess) -> str:
     if len(want) != 3:
         return "only inputs of shape (N, C, H, W) or (N, H, W, C) take images: yield arrays from file.py:function"
     at = 0 if how.layout == "NCHW" else 2
-    if want[at] != have[at] and want[2 - at] in (1, 3) and want[at] not in (1, 3):
+    turned = (*have[1:], have[0]) if at == 0 else (have[2], *have[:2])
+    if _matches(turned, want) or (want[2 - at] in (1, 3) and want[at] not in (1, 3, None)):
         return f'write layout = "{"NHWC" if how.layout == "NCHW" else "NCHW"}" in the preprocess file'
     if want[at] in (1, 3) and want[at] != have[at]:
         color = '"grey"' if want[at] == 1 else '"RGB"'
