@@ -38,7 +38,7 @@ class NpzShards(StreamedSource):
             shapes = first if path == paths[0] else _shapes(path)
             if set(shapes) != set(first):
                 raise DataError(
-                    f"'{path}' holds the arrays {_listed(shapes)}, '{paths[0]}' {_listed(first)}",
+                    f"'{path}' holds the arrays {_listed(shapes)}, but '{paths[0]}' holds {_listed(first)}",
                     hint="shards of one set hold arrays of the same names: leave out files that are none",
                 )
             for name, shape in shapes.items():

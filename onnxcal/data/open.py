@@ -124,6 +124,8 @@ def _open_labels(labels: Any) -> Truth | None:
 
 
 def _open_path(data: str, labels: Truth | None, reading: _Reading) -> Source:
+    if not data:
+        raise DataError("the path of the data is empty", hint="pass a file, a folder, or module:callable")
     path = Path(data)
     if _is_pattern(data):
         found = paths_of(data)

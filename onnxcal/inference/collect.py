@@ -151,7 +151,8 @@ def collect(
         if feed.labels_of(gathered.labels_of) is None:
             raise DataError(
                 f"{source.name} has no labels" + (f" for '{head.output}'" if feed.labels is not None else ""),
-                hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
+                hint="add an array or a column named 'labels', pass --labels FILE.npy or --label-column NAME, or yield "
+                "(inputs, labels) batches",
             )
         for portion in runner.portions(feed):
             if gathered.done == 0:
