@@ -65,6 +65,13 @@ def test_features_go_into_the_one_input_in_order(table, suffix, dtype):
     assert source.n_samples == (4 if suffix == "parquet" else None)
 
 
+def test_a_feature_that_is_called_as_the_input_of_all_features_is_one_of_them(table):
+    x, _ = everything(open_source(table(), inputs={"age": Input((None, 2))}))
+    np.testing.assert_array_equal(x, X)
+    x, _ = everything(open_source(table(), inputs={"weight": Input((None, 1))}))
+    np.testing.assert_array_equal(x["weight"], X[:, 1:])
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_columns_are_inputs_by_name(table, suffix):
     frame = FRAME.assign(sex=["f", "m", "f", ""], n=[1, 2, 3, 2**40], id=[9, 8, 7, 6])
@@ -170,6 +177,15 @@ def test_a_missing_value_is_found(table, suffix, column, value):
     frame.loc[2, column] = value
     with refused(DataError, f"column '{column}' has no value in sample 2", hint="fill it in"):
         everything(open_source(table(frame, suffix), inputs=ONE))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("value", [None, 16_777_217])
+def test_samples_are_counted_over_all_files(table, tmp_path, suffix, value):
+    table(FRAME, suffix, "part-0")
+    table(FRAME.astype({"age": "Int64"}).assign(age=[1, value, 3, 4]), suffix, "part-1")
+    with refused(DataError, "column 'age'", "in sample 5"):
+        everything(open_source(tmp_path / f"part-*.{suffix}", inputs=ONE))
 
 
 def test_a_column_with_no_value_at_all_is_found(table):

@@ -134,6 +134,53 @@ def test_a_folder_with_other_classes_than_the_model_is_refused(photographs, dyna
         onnxcal.evaluate(convolution(4, dynamic), photographs[0], preprocess={})
 
 
+def test_what_was_passed_over_is_a_warning(photographs, tmp_path):
+    shutil.copytree(photographs[0], tmp_path / "val")
+    (tmp_path / "val" / "dog" / "notes.txt").touch()
+    (warning,) = onnxcal.evaluate(convolution(), tmp_path / "val", preprocess={}).warnings
+    assert "1 file is no image" in warning
+
+
+def test_names_in_the_data_are_those_of_the_model_whatever_their_order(photographs, tmp_path):
+    root, x, y = photographs
+    model = named(["eel", "cat", "dog"])
+    found = onnxcal.collect_logits(model, root, preprocess={})
+    np.testing.assert_array_equal(found.labels, (y + 1) % 3)
+    x, y = x.mean(axis=(2, 3)), (y + 1) % 3
+    pd.DataFrame(x).assign(**{"class": np.array(["2", "0", "1"])[y]}).to_csv(tmp_path / "d.csv", index=False)
+    found = onnxcal.collect_logits(named(["2", "0", "1"], pool=False), tmp_path / "d.csv", label_column="class")
+    np.testing.assert_array_equal(found.labels, y)
+    shutil.copytree(root / "dog", tmp_path / "val" / "dgo")
+    with refused(DataError, "dgo' is none of the classes that the model names", hint="did you mean dog?"):
+        onnxcal.evaluate(model, tmp_path / "val", preprocess={})
+
+
+def named(names: list[str], *, pool: bool = True) -> onnx.ModelProto:
+    """(N, 3, 6, 8) → mean colour, or (N, 3) → LinearClassifier that names its classes."""
+    shape: list[int | str] = ["N", 3, 6, 8] if pool else ["N", 3]
+    front = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+    ]
+    classify = helper.make_node(
+        "LinearClassifier", ["flat" if pool else "image"], ["label", "scores"], domain="ai.onnx.ml",
+        coefficients=np.random.default_rng(0).normal(size=9).tolist(), intercepts=[0.0] * 3, classlabels_strings=names,
+        post_transform="SOFTMAX",
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [*(front if pool else []), classify],
+        "named",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3]),
+        ],
+    )
+    model = builders.model(graph)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    return model
+
+
 def test_verifying_needs_no_classes(photographs, tmp_path):
     builders.save(convolution(4), tmp_path / "m.onnx")
     onnxcal.patch(tmp_path / "m.onnx", temperature=2.0, output=tmp_path / "p.onnx")
