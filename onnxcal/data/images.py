@@ -76,12 +76,14 @@ class ImageFolder(StreamedSource):
             An image cannot be read, or its shape is not that of the first.
         """
         cores = available_cores()
+        few = 8 * cores  # whoever interrupts waits for those that were begun
         with ThreadPoolExecutor(cores, thread_name_prefix="onnxcal-images") as pool:
             for start in range(0, len(self._paths), size):
                 paths = self._paths[start : start + size]
                 array: AnyArray = np.empty((len(paths), *self._shape), self._how.dtype)
-                for i, image in enumerate(pool.map(self._read, paths, chunksize=1)):
-                    array[i] = image
+                for first in range(0, len(paths), few):
+                    for i, image in enumerate(pool.map(self._read, paths[first : first + few]), first):
+                        array[i] = image
                 yield Batch((array,), self._labels[start : start + size])
 
     def check_classes(self, output: str, task: Task, num_classes: int) -> None:
