@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +121,19 @@ def test_other_modes_become_rgb_as_pillow_converts_them(tmp_path, kind):
     image.save(path)
     found = read_image(path, open_preprocess({"dtype": "uint8", "layout": "NHWC"}))
     np.testing.assert_array_equal(found, np.asarray(image.convert("RGB")))
+
+
+def test_of_sixteen_bits_of_colour_the_upper_eight_are_read(tmp_path):
+    samples = RNG.integers(0, 1 << 16, (5, 7, 3)).astype(">u2")
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in samples)),
+        b"IEND": b"",
+    }  # PNG, third edition, 5.3: length, type, data, CRC
+    packed = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks.items())
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    found = read_image(tmp_path / "a.png", open_preprocess({"dtype": "uint8", "layout": "NHWC"}))
+    np.testing.assert_array_equal(found, samples >> 8)
 
 
 def test_a_palette_with_transparency_warns_of_nothing(tmp_path):
