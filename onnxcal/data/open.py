@@ -39,8 +39,6 @@ def open_source(data: Any, labels: Any = None, *, inputs: Collection[str] = ()) 
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fspath(data), truth, inputs)
     if is_reader(data):
-        if isinstance(truth, Mapping):
-            raise UsageError("a data reader takes one array of labels", hint="calibrate one head at a time")
         return open_reader(data, truth)
     if isinstance(data, Mapping):
         arrays = dict(data)
@@ -75,8 +73,7 @@ def _open_path(data: str, labels: Truth | None, inputs: Collection[str]) -> Sour
             hint="write a function that yields (inputs, labels) batches and pass --data file.py:function",
         )
     if ":" in data and not path.exists():
-        _refuse_labels(labels, data)
-        return open_function(data)
+        return open_function(data, labels)
     if not path.exists():
         raise DataError(f"cannot read '{data}': no such file", hint="check the path")
     raise DataError(

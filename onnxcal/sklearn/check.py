@@ -24,6 +24,8 @@ TOLERANCE = 1e-6
 """Largest error of a probability, beside what `ROUNDING` explains."""
 ROUNDING = {"float32": 2.0**-22, "float64": 2.0**-51}
 """Relative error to expect of logits: half a unit in the last place of each of inputs, weights, sum and quotient."""
+COARSEST = 1e-5
+"""Largest error that rounding excuses: logits of which float32 keeps less need float64, or a tolerance."""
 _ROWS = 4096
 
 
@@ -114,9 +116,10 @@ def check_labels(
     return Check("labels of scikit-learn", not wrong.any(), float(wrong.sum()), 0.0, detail)
 
 
-def rounding(scores: Scores, temperature: float, dtype: Precision) -> FloatArray:
-    """(N,) the error of a probability that rounding the logits explains."""
-    return scores.magnitude * (ROUNDING[dtype] / temperature)
+def allowed_error(scores: Scores, temperature: float, dtype: Precision, tolerance: float) -> FloatArray:
+    """(N,) errors to allow: the tolerance, and what rounding the logits explains up to `COARSEST`."""
+    rounding = scores.magnitude * (ROUNDING[dtype] / temperature)
+    return np.minimum(tolerance + rounding, max(tolerance, COARSEST))
 
 
 def with_reason(check: Check, reason: str) -> Check:

@@ -22,10 +22,10 @@ from onnxcal.pipeline import calibrate, patch
 from onnxcal.results import CalibrateResult, PatchResult
 from onnxcal.sklearn.check import (
     TOLERANCE,
+    allowed_error,
     check_labels,
     check_probabilities,
     reason_for_failure,
-    rounding,
     run,
     with_reason,
 )
@@ -119,7 +119,7 @@ def export_calibrated(
     result = _read(calibrated, activation, estimator, raw=raw, multilabel=predictions.multilabel)
     temperature = result.calibration.temperature
     scores = predictions.scores(floored=_floored(result.head))
-    allowed = tolerance + rounding(scores, temperature, dtype)
+    allowed = allowed_error(scores, temperature, dtype, tolerance)
     expected = scores.probabilities(temperature)
     answers = run(_patched(result), result.head, arrays, threads)
     checks = [check_probabilities(answers.values, expected, allowed)]
@@ -172,10 +172,8 @@ def export(
     estimator, temperature = found.classifier, found.temperature
     inputs = inputs_of(X, dtype, by_column=picks_columns(estimator))
     predictions = predictions_of(estimator, inputs.seen)
-    raw = found.on_decision and not predictions.are_logits
-    model, arrays = to_model(
-        estimator, inputs, raw=raw or predictions.proba is None, options=options, target_opset=target_opset
-    )
+    raw = predictions.proba is None or (found.on_decision and not predictions.are_logits)
+    model, arrays = to_model(estimator, inputs, raw=raw, options=options, target_opset=target_opset)
 
     def patched(activation: Activation | None) -> PatchResult:
         return patch(
@@ -191,7 +189,7 @@ def export(
     if not found.on_decision and not floored:
         expected, notes = without_offset(expected, predictions, temperature)
         result = replace(result, warnings=(*result.warnings, *notes))
-    allowed = tolerance + rounding(scores, temperature, dtype)
+    allowed = allowed_error(scores, temperature, dtype, tolerance)
     answers = run(_patched(result), result.head, arrays, threads)
     checks = [check_probabilities(answers.values, expected, allowed)]
     if not checks[0].passed:
@@ -274,7 +272,7 @@ def _verified(result: CalibrateResult | PatchResult) -> Verification:
 
 def _written(result: _Result, checks: Sequence[Check], output: str | os.PathLike[str], force: bool) -> _Result:
     """The result with more checks; the file is written if all of them hold."""
-    before = _verified(result)
+    before: Verification = _verified(result)
     passed = before.passed and all(check.passed for check in checks)
     verification = Verification(passed, before.runtimes, (*before.checks, *checks))
     verification.raise_if_failed()
