@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.sklearn.estimators import last_step, name_of, parts
 from onnxcal.sklearn.inputs import Inputs
+from onnxcal.sklearn.trees import round_thresholds_down
 
 EXTRA = "pip install 'onnxcal[sklearn]'"
 _BOOSTING = {
@@ -84,6 +85,7 @@ def to_model(
             f"skl2onnx cannot convert {name_of(last)}: {_first_line(error)}",
             hint="see skl2onnx.supported_converters(); or convert it otherwise, then onnxcal calibrate MODEL",
         ) from error
+    round_thresholds_down(proto, estimator)
     names = [value.name for value in proto.graph.input]
     given = dict(zip((variable for variable, _ in types), inputs.arrays.values(), strict=True))
     if len(names) == len(given):
