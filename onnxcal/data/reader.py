@@ -43,10 +43,14 @@ def open_reader(reader: Any, labels: Truth | None) -> IterableSource | ReplayedS
 
 
 def rewound(reader: Any, labels: Truth | None) -> Iterator[tuple[Any, Any]]:
-    """`(inputs, labels)` of a reader from its beginning, if it can be rewound; parameters and errors as above."""
+    """`(inputs, labels)` of a reader from its beginning, where it can be rewound; parameters and errors as above.
+
+    It is left there again: onnxruntime's quantiser reads from where a reader stands.
+    """
     truth = _labels_of(reader, labels)
     _rewind(reader)
-    return _pairs(reader, truth)
+    yield from _pairs(reader, truth)
+    _rewind(reader)
 
 
 def _pairs(reader: Any, labels: AnyArray | None) -> Iterator[tuple[Any, Any]]:

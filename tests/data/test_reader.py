@@ -79,6 +79,13 @@ def test_a_reader_that_rewinds_is_read_again_and_again():
         assert_all(source)
 
 
+def test_a_reader_is_left_at_its_first_batch():
+    """onnxruntime's quantiser, which may be next, does not rewind."""
+    reader = Rewinding()
+    assert_all(open_source(reader, Y))
+    np.testing.assert_array_equal(reader.get_next()["x"], X[:3])
+
+
 def test_a_reader_that_quantised_a_model_before_is_rewound():
     reader = Rewinding()
     while reader.get_next() is not None:

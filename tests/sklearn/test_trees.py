@@ -30,7 +30,7 @@ def test_samples_on_a_threshold_stay_on_their_side(library: str, tmp_path: Path)
     if library == "lightgbm":
         made = lightgbm.LGBMClassifier(n_estimators=5, min_child_samples=3, n_jobs=1, verbose=-1)
     else:
-        made = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=3, random_state=0)
+        made = HistGradientBoostingClassifier(max_iter=20, min_samples_leaf=3, random_state=0)
     with quiet():
         made.fit(x[:half].astype(np.float64), y[:half])
         result = export_calibrated(made, x[half:], y[half:], tmp_path / "out.onnx", bootstrap=0)
