@@ -59,6 +59,14 @@ class Row:
     ece: tuple[float, float, float]
 
 
+def quantise(target: Path, reader: Digits, options: dict[str, Any]) -> None:
+    logging.disable(logging.WARNING)  # onnxruntime recommends to optimise the graph first
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxruntime's, about onnx
+        quantize_static(DEMO_DATA / "digits.onnx", target, reader, quant_format=QuantFormat.QDQ, **options)
+    logging.disable(logging.NOTSET)
+
+
 def main() -> list[Row]:
     parser = argparse.ArgumentParser(description="Quantise, then calibrate.")
     parser.add_argument("--images", type=int, default=1597, help="how many of the demo's images to use")
@@ -77,11 +85,7 @@ def main() -> list[Row]:
             model = DEMO_DATA / "digits.onnx"
             if name != FLOAT:
                 model = Path(folder) / f"{len(rows)}.onnx"
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # onnxruntime's, about onnx
-                    logging.disable(logging.WARNING)  # it recommends to optimise the graph first
-                    options = {"quant_format": QuantFormat.QDQ, **QUANTISED[name]}
-                    quantize_static(DEMO_DATA / "digits.onnx", model, reader, **options)
+                quantise(model, reader, QUANTISED[name])
             result = onnxcal.calibrate(model, reader, eval_data=held_out, output=Path(folder) / f"out{len(rows)}.onnx")
             own, before, after = result.calibration, result.metrics.before, result.metrics.after
             borrowed = rows[0].temperature if rows else own.temperature

@@ -28,7 +28,7 @@ def test_calibrating_what_was_quantised_lowers_its_nll_on_held_out_images(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["quantized.py", "--images", "800", "--picture", str(tmp_path / "picture.svg")])
     rows = example("quantized").main()
-    assert [row.name for row in rows][0] == "float32"
+    assert rows[0].name == "float32"
     for row in rows:
         as_it_is, borrowed, own = row.nll
         assert own < 0.7 * as_it_is
