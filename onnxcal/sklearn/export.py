@@ -49,7 +49,6 @@ def export_calibrated(
     dtype: Precision = "float32",
     options: Mapping[str, Any] | None = None,
     target_opset: int | Mapping[str, int] | None = None,
-    activation: Activation | None = None,
     no_holdout: bool = False,
     exact: bool = False,
     prior: float | None = None,
@@ -78,7 +77,6 @@ def export_calibrated(
     dtype : of the file's numeric inputs; `float64` where float32 is too coarse.
     options : of skl2onnx for the classifier, `{"zipmap": True}` for instance.
     target_opset : of skl2onnx.
-    activation : `softmax` calibrates log p where nothing tells that the output holds probabilities (averages).
     no_holdout, exact, prior, smoothing, bootstrap, keep_logits, force, max_ece, threads, seed, progress : as for
         `onnxcal.calibrate`.
     tolerance : largest difference of a probability from scikit-learn's, beside rounding.
@@ -116,7 +114,7 @@ def export_calibrated(
             seed=seed, progress=progress,
         )  # fmt: skip
 
-    result = _read(calibrated, activation, estimator, raw=raw, multilabel=predictions.multilabel)
+    result = _read(calibrated, estimator, raw=raw, multilabel=predictions.multilabel)
     temperature = result.calibration.temperature
     scores = predictions.scores(floored=_floored(result.head))
     allowed = allowed_error(scores, temperature, dtype, tolerance)
@@ -139,7 +137,6 @@ def export(
     dtype: Precision = "float32",
     options: Mapping[str, Any] | None = None,
     target_opset: int | Mapping[str, int] | None = None,
-    activation: Activation | None = None,
     keep_logits: bool = False,
     force: bool = False,
     tolerance: float = TOLERANCE,
@@ -154,7 +151,7 @@ def export(
     ----------
     calibrated : fitted, of one classifier (a `FrozenEstimator`, or `ensemble=False`), perhaps at the end of a pipeline.
     X : (N, F) numbers, N texts, or a DataFrame: samples to verify the file on.
-    output, dtype, options, target_opset, activation, keep_logits, force, tolerance, threads, progress : as for
+    output, dtype, options, target_opset, keep_logits, force, tolerance, threads, progress : as for
         `export_calibrated`.
 
     Raises
@@ -181,7 +178,7 @@ def export(
             threads=threads, progress=progress,
         )  # fmt: skip
 
-    result = _read(patched, activation, estimator, raw=raw, multilabel=False)
+    result = _read(patched, estimator, raw=raw, multilabel=False)
     expected = np.asarray(calibrated.predict_proba(inputs.seen), np.float64)
     floored = _floored(result.head)
     scores = predictions.raw if found.on_decision else predictions.scores(floored=floored)
@@ -206,20 +203,12 @@ def export(
     return _written(result, checks, output, force)
 
 
-def _read(
-    step: Callable[[Activation | None], _Result],
-    activation: Activation | None,
-    estimator: Any,
-    *,
-    raw: bool,
-    multilabel: bool,
-) -> _Result:
+def _read(step: Callable[[Activation | None], _Result], estimator: Any, *, raw: bool, multilabel: bool) -> _Result:
     """Calibrate or patch a converted model, of which more is known than its structure tells.
 
     Parameters
     ----------
     step : does it, with an activation to believe in or None.
-    activation : what the user says.
     estimator : what was converted.
     raw : whether the output holds scores; probabilities otherwise.
     multilabel : whether these are of independent labels.
@@ -229,16 +218,13 @@ def _read(
     ModelError
         It cannot be patched either way.
     """
-    if activation is None and raw and len(estimator.classes_) > 2:
-        activation = "none"
+    several = len(estimator.classes_) > 2
     try:
-        result = step(activation)
-        if raw and len(estimator.classes_) == 2 and result.head.task != "binary":
+        result = step("none" if raw and several else None)
+        if raw and not several and result.head.task != "binary":
             raise ModelError("its two columns are no margins [-s, s]")
         return result
     except ModelError as error:
-        if activation is not None:
-            raise
         if raw:
             raise ModelError(
                 f"{name_of(last_step(estimator))} has no logits that its file shows: {error.message}",
