@@ -112,7 +112,7 @@ def check_labels(
     first = int(wrong.argmax())
     detail = f"{int(wrong.sum()):,} of {len(got):,} differ"
     if wrong.any():
-        detail += f", first sample {first}: {got[first]!r}, not {predicted[first]!r}"
+        detail += f", first sample {first}: {got.tolist()[first]!r}, not {predicted.tolist()[first]!r}"
     return Check("labels of scikit-learn", not wrong.any(), float(wrong.sum()), 0.0, detail)
 
 

@@ -13,6 +13,7 @@ import onnx
 import pandas as pd
 import pytest
 import scipy.sparse
+import sklearn
 import xgboost
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -50,6 +51,10 @@ from tests.converters import (
     softmax,
 )
 from tests.reference.refusals import refused
+
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8), reason="scikit-learn has no method='temperature' yet"
+)
 
 LINEAR = LogisticRegression()
 MLP = MLPClassifier((12,), max_iter=60, random_state=0)
