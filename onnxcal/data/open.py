@@ -99,8 +99,6 @@ def _open(data: Any, truth: Truth | None, reading: _Reading) -> Source:
     if isinstance(data, (list, tuple)) and data and all(isinstance(item, (str, os.PathLike)) for item in data):
         return _open_shards([Path(path) for path in data], truth, reading)
     if is_reader(data):
-        if isinstance(truth, Mapping):
-            raise UsageError("a data reader takes one array of labels", hint="calibrate one head at a time")
         return open_reader(data, truth)
     if isinstance(data, Mapping):
         arrays = dict(data)
@@ -141,8 +139,7 @@ def _open_path(data: str, labels: Truth | None, reading: _Reading) -> Source:
     if is_table(path):
         return _open_shards([path], labels, reading)
     if ":" in data and not path.exists():
-        _refuse_labels(labels, data, "yield the labels with each batch of inputs")
-        return open_function(data)
+        return open_function(data, labels)
     if not path.exists():
         raise DataError(f"cannot read '{data}': no such file", hint="check the path")
     raise DataError(
