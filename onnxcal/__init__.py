@@ -22,6 +22,7 @@ from onnxcal.version import __version__
 if TYPE_CHECKING:
     from onnxcal import plots as plots
     from onnxcal.calibrators import Calibration, fit
+    from onnxcal.graph.diff import diff
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
@@ -33,6 +34,7 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "Head": "onnxcal.graph.head",
     "calibrate": "onnxcal.pipeline",
     "collect_logits": "onnxcal.inference",
+    "diff": "onnxcal.graph.diff",
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
@@ -57,6 +59,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "collect_logits",
+    "diff",
     "evaluate",
     "fit",
     "inspect",

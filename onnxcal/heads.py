@@ -13,10 +13,10 @@ from onnxcal.graph.head import Head
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
 from onnxcal.output import Patches
-from onnxcal.verification.head import recorded_head
 
 NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
 """What is to be done to a head, and where its calibrator came from."""

@@ -26,7 +26,8 @@ ROOMS = (
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
-    "spill", "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "way", "inspect",
+    "spill", "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "remade",
+    "described", "compare", "diff", "way", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]
@@ -140,7 +141,7 @@ def test_public_names_are_these() -> None:
     assert sorted(onnxcal.__all__) == [
         "Calibration", "DataError", "FitError", "GateError", "Head", "ModelError", "NoFiniteOptimum", "OnnxcalError",
         "UsageError", "UselessLogits", "VerificationError", "WorseThanChance", "__version__", "calibrate",
-        "collect_logits", "evaluate", "fit", "inspect", "patch", "revert", "verify",
+        "collect_logits", "diff", "evaluate", "fit", "inspect", "patch", "revert", "verify",
     ]  # fmt: skip
     assert set(onnxcal.__all__) <= set(dir(onnxcal))
 
@@ -203,6 +204,7 @@ COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "fit": (onnxcal.fit, {"output", "force"}),
     "patch": (onnxcal.patch, set()),
     "verify": (verify, set()),
+    "diff": (onnxcal.diff, set()),
     "evaluate": (onnxcal.evaluate, set()),
     "revert": (onnxcal.revert, set()),
     "plot": (onnxcal.plots.plot, set()),
@@ -223,6 +225,8 @@ def test_python_arguments_have_the_names_of_the_options(command: str) -> None:
         "patched",
         "logits",
         "kind",
+        "a",
+        "b",
         "source",
         "progress",
     }

@@ -107,6 +107,11 @@ def undo_of(model: ModelFile) -> Undo:
         raise _damaged(model, UNDO_KEY) from None
 
 
+def version_of(model: ModelFile) -> str:
+    """The onnxcal that patched a model; empty if none did."""
+    return str((_entry(model, CALIBRATION_KEY) or {}).get("version", ""))
+
+
 def is_ours(key: str) -> bool:
     """Whether a metadata key is onnxcal's, and goes when the patch is taken out."""
     return key in (CALIBRATION_KEY, UNDO_KEY)

@@ -57,14 +57,27 @@ class Patch:
         """The patched model in memory."""
         return join(self.source, self.pieces) + self.trailer(self.source.sha256)
 
+    def equals(self, patched: ModelFile) -> bool:
+        """Whether a file is what would be written; memory stays small."""
+        position = 0
+        for piece in (*self.pieces, self.trailer(self.source.sha256)):
+            for block in [piece] if isinstance(piece, bytes) else self.source.data.read(*piece):
+                if patched.buffer[position : position + len(block)] != block:
+                    return False
+                position += len(block)
+        return position == patched.size
 
-def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]]) -> Patch:
+
+def make_patch(
+    model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]], *, version: str = __version__
+) -> Patch:
     """The patch that puts calibrators before the activations of some heads.
 
     Parameters
     ----------
     model : the unpatched model (see `unpatched`).
     patches : for each head what to do, and its calibration as JSON data for the metadata.
+    version : of onnxcal, for the metadata.
 
     Raises
     ------
@@ -81,7 +94,7 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
     ]
 
     def trailer(sha256: str) -> bytes:
-        return _opset_record(plan.opset) + metadata_records(__version__, heads, undo, sha256)
+        return _opset_record(plan.opset) + metadata_records(version, heads, undo, sha256)
 
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces) + len(trailer("0" * 64))
     if size > ONNXRUNTIME_LARGEST >= model.size:

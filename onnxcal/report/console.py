@@ -42,9 +42,9 @@ def print_next(*commands: str) -> None:
         console().print(Text(f"{'next:' if number == 0 else '     '} {command}"), soft_wrap=True)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Lines of printable text."""
-    return textwrap.wrap(printable(text), max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
+def wrapped(text: str, width: int, *, breaking: bool = False) -> list[str]:
+    """Lines of printable text; words that are longer than a line stay whole, unless `breaking`."""
+    return textwrap.wrap(printable(text), max(width, 40), break_long_words=breaking, break_on_hyphens=False) or [""]
 
 
 class _PipeConsole(Console):
