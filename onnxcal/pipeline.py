@@ -35,6 +35,7 @@ from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
 from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
+from onnxcal.report.markdown import write_summary
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
 from onnxcal.subjects import subject_of
 
@@ -64,6 +65,7 @@ def calibrate(
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    summary: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
@@ -91,6 +93,7 @@ def calibrate(
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
+    summary : write it as a short Markdown text, for a pull request or a model card.
     max_ece : refuse to write if the ECE after calibration is larger.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
@@ -119,8 +122,10 @@ def calibrate(
     if report is not None:
         check_report_libraries()
         check_writable(Path(report), force=force)
+    if summary is not None:
+        check_writable(Path(summary), force=force)
     check_apart(
-        [target.path if not in_place else None, _path(save_calibration), _path(report)],
+        [target.path if not in_place else None, _path(save_calibration), _path(report), _path(summary)],
         [file.path, data, labels, eval_data, eval_labels],
     )
     original = unpatched(file)
@@ -152,7 +157,7 @@ def calibrate(
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
     written, verification, notes = write_verified(
-        original, all_patches(file, original, new), target, source, options, progress
+        original, all_patches(file, original, new, measured=True), target, source, options, progress
     )
     first = calibrated[0]
     if save_calibration is not None:
@@ -174,6 +179,8 @@ def calibrate(
             measured, fitted = (subject_of(each.calibration, fitted=fit) for fit in (False, True))
             pictures[each.head.output] = pictures_of(measured, fitted, prefix=f"head{number}")
         write_report(result, original, report, figures=pictures, command=asked, force=force)
+    if summary is not None:
+        write_summary(result, summary, force=force)
     return result
 
 

@@ -255,7 +255,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
-        "--max-ece", "--temperature", "--calibration", "--style",
+        "--summary", "--card", "--junit", "--max-ece", "--temperature", "--calibration", "--style",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

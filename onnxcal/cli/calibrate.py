@@ -30,6 +30,12 @@ from onnxcal.cli import options
     type=click.Path(path_type=Path),
     help="Write a report with pictures (extra: report).",
 )
+@click.option(
+    "--summary",
+    metavar="FILE.md",
+    type=click.Path(path_type=Path),
+    help="Write a short Markdown summary, for a pull request or a model card.",
+)
 @click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
 @options.plot_option()
 @options.shown_options()

@@ -21,7 +21,8 @@ def as_command(name: str, arguments: Mapping[str, Any], function: Callable[..., 
     words = ["onnxcal", name]
     for parameter in inspect.signature(function).parameters.values():
         value = arguments[parameter.name]
-        if parameter.name == "progress" or value is None or value == parameter.default:
+        is_default = isinstance(value, (str, int, float)) and value == parameter.default  # arrays compare otherwise
+        if parameter.name == "progress" or value is None or is_default:
             continue
         option = f"--{parameter.name.replace('_', '-')}"
         if parameter.name == "model":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.remarks import SIGNIFICANT
 from onnxcal.metrics import Metrics
+from onnxcal.metrics.recorded import RecordedMetrics
 
 _WHERE = {
     "holdout": "the half that T was not fitted on",
@@ -13,7 +14,7 @@ _WHERE = {
 }
 
 
-def sentence(calibration: Calibration, metrics: Metrics) -> str:
+def sentence(calibration: Calibration, metrics: Metrics | RecordedMetrics) -> str:
     """Whether the probabilities are better now, and how sure that is.
 
     NLL is the judge: a fit of T lowers it, and no wrong probabilities can. ECE is reported beside it.
