@@ -197,7 +197,7 @@ def test_error_tree_is_the_one_that_its_module_draws() -> None:
 
 # Command-line options and Python arguments
 
-PRINTING = {"as_json", "quiet", "verbose", "help", "plot"}
+PRINTING = {"as_json", "quiet", "verbose", "help", "plot", "junit"}
 COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "calibrate": (onnxcal.calibrate, set()),
     "logits": (onnxcal.collect_logits, {"output", "force"}),
