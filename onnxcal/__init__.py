@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
-    from onnxcal.pipeline import calibrate, evaluate, patch, revert
+    from onnxcal.patching import patch, revert
+    from onnxcal.pipeline import calibrate, evaluate
     from onnxcal.verification import verify
 
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
@@ -38,8 +39,8 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
-    "patch": "onnxcal.pipeline",
-    "revert": "onnxcal.pipeline",
+    "patch": "onnxcal.patching",
+    "revert": "onnxcal.patching",
     "verify": "onnxcal.verification",
 }
 

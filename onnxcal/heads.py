@@ -120,5 +120,5 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *
 
 
 def _record(calibration: Calibration, *, measured: bool) -> dict[str, Any]:
-    metrics = calibration.metrics if measured else None
+    metrics = calibration.metrics if measured else calibration.recorded
     return with_metrics(calibration.as_json(), None if metrics is None else RecordedMetrics.of(metrics))

@@ -20,14 +20,14 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "logits", "spool", "labels", "rows", "metrics", "calibrators", "data",
-    "graph", "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots",
-    "pipeline", "torch", "cli",
+    "errors", "version", "atomic", "cores", "defaults", "logits", "spool", "labels", "rows", "metrics", "calibrators",
+    "data", "graph", "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects",
+    "plots", "patching", "pipeline", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
-    "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
-    "spill", "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit", "patch", "remade",
-    "described", "compare", "diff", "way", "inspect",
+    "wire", "background", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "messages",
+    "view", "moves", "tails", "spill", "inline", "detect", "metadata", "plan", "draft", "planner", "write", "edit",
+    "patch", "remade", "described", "compare", "diff", "way", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]

@@ -11,10 +11,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import onnx
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from onnxcal.graph import wire
 from onnxcal.graph.described import Element, described, differing
@@ -28,6 +28,9 @@ from onnxcal.graph.skeleton import (
     MODEL_METADATA,
     MODEL_OPSET_IMPORT,
 )
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 How: TypeAlias = Literal["added", "removed", "changed", "moved", "rewritten"]
 

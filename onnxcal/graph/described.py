@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx
-from google.protobuf.message import Message
-from onnx import TensorProto, numpy_helper
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.types import DTYPE_NAMES
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 Element: TypeAlias = (
     "onnx.NodeProto | onnx.TensorProto | onnx.ValueInfoProto | onnx.StringStringEntryProto | onnx.OperatorSetIdProto"
@@ -84,6 +86,8 @@ def _tensor(tensor: onnx.TensorProto) -> str:
     if tensor.data_location == TensorProto.EXTERNAL:
         entries = ", ".join(f"{_text(e.key)} {_text(e.value)}" for e in tensor.external_data)
         return f"{text} in external data ({entries})"
+    from onnx import numpy_helper
+
     try:
         values = numpy_helper.to_array(tensor).reshape(-1)
     except (ValueError, TypeError):  # its payload was left out of the skeleton

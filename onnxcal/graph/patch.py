@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnxcal.calibrators.steps import Divide
@@ -17,6 +17,7 @@ from onnxcal.graph import wire
 from onnxcal.graph.edit import edit_for, undo_edit
 from onnxcal.graph.head import Head
 from onnxcal.graph.mapped import ModelBytes
+from onnxcal.graph.messages import numbers_of
 from onnxcal.graph.metadata import (
     CalibratedHead,
     Undo,
@@ -146,8 +147,9 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
     """The inserted nodes that divide by a temperature, as it reads back from the file."""
     for node in view.graph.node:
         if node.op_type == "Div" and role_of(node) == DIVIDE:
-            divisor = view.constant(node.input[1])
-            if divisor is not None and np.allclose(divisor.astype(np.float64), temperature, rtol=1e-6, atol=0):
+            divisor = view.constant_tensor(node.input[1])
+            numbers = None if divisor is None else numbers_of(divisor)
+            if numbers and all(math.isclose(number, temperature, rel_tol=1e-6) for number in numbers):
                 yield node
 
 

@@ -49,7 +49,7 @@ class RecordedMetrics:
     """How sure they are; None if the bootstrap was switched off."""
 
     @classmethod
-    def of(cls, metrics: Metrics) -> RecordedMetrics:
+    def of(cls, metrics: Metrics | RecordedMetrics) -> RecordedMetrics:
         """The same, to as many digits as are kept."""
         before, after = _rounded_scores(metrics.before), _rounded_scores(metrics.after)
         sure = metrics.intervals
@@ -90,7 +90,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def _rounded_scores(scores: Scores) -> RecordedScores:
+def _rounded_scores(scores: Scores | RecordedScores) -> RecordedScores:
     return RecordedScores(*(_rounded(getattr(scores, field.name)) for field in fields(RecordedScores)))
 
 

@@ -9,11 +9,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from rich.text import Text
-
 from onnxcal.graph.compare import ByteChange, Change
 from onnxcal.graph.diff import Diff
-from onnxcal.report.console import console, print_rows, print_warnings, wrapped
+from onnxcal.report.console import Styled, print_line, print_rows, print_warnings, width, wrapped
 
 _MOST = 20
 _SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": "~", "rewritten": "~"}
@@ -35,12 +33,12 @@ def print_diff(result: Diff, verbose: bool) -> None:
     _print_changes("By the patch:", result.patch_changes, verbose)
     _print_changes("Besides:" if result.patch_changes else "Differences:", result.other_changes, verbose)
     if result.byte_changes:
-        console().print("Bytes:", style="bold")
+        print_line(("Bytes:", "bold"))
         for change in _first(result.byte_changes, verbose):
             _print_bytes(change, verbose)
         _print_rest(len(result.byte_changes), verbose)
     style = "bold green" if result.passed else "bold red"
-    print_rows([("verdict", Text(verdict(result), style=style))])
+    print_rows([("verdict", Styled(verdict(result), style))])
     print_warnings(result.warnings)
 
 
@@ -52,7 +50,7 @@ def verdict(result: Diff) -> str:
 def _print_changes(title: str, changes: Sequence[Change], verbose: bool) -> None:
     if not changes:
         return
-    console().print(title, style="bold")
+    print_line((title, "bold"))
     for change in _first(changes, verbose):
         sign = _SIGNS[change.how]
         fields = f": {', '.join(change.fields)}" if change.fields else ""
@@ -78,11 +76,10 @@ def _print_line(indent: int, sign: str, text: str | None) -> None:
     """Text behind a sign, wrapped under itself."""
     if text is None:
         return
-    screen = console()
     lead = f"{sign} " if sign else ""
-    for number, line in enumerate(wrapped(text, screen.width - indent - len(lead), breaking=True)):
+    for number, line in enumerate(wrapped(text, width() - indent - len(lead), breaking=True)):
         before = " " * indent + (lead if number == 0 else " " * len(lead))
-        screen.print(Text.assemble((before, _STYLES.get(sign, "")), (line, _STYLES.get(sign, ""))), soft_wrap=True)
+        print_line((before + line, _STYLES.get(sign, "")))
 
 
 def _first(many: Sequence[_Shown], verbose: bool) -> Iterable[_Shown]:
