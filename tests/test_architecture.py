@@ -256,6 +256,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
         "--summary", "--card", "--junit", "--max-ece", "--temperature", "--calibration", "--style",
+        "--class-names",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from onnxcal.report.printable import printable
+from onnxcal.report.printable import printable, spelled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,8 +75,12 @@ def _is_plain() -> bool:
 
 
 def wrapped(text: str, width: int, *, breaking: bool = False) -> list[str]:
-    """Lines of printable text; words that are longer than a line stay whole, unless `breaking`."""
-    return textwrap.wrap(printable(text), max(width, 40), break_long_words=breaking, break_on_hyphens=False) or [""]
+    """Lines of printable text, in characters that standard output has.
+
+    Words that are longer than a line stay whole, unless `breaking`.
+    """
+    text = spelled(printable(text), getattr(sys.stdout, "encoding", None) or "utf-8")
+    return textwrap.wrap(text, max(width, 20), break_long_words=breaking, break_on_hyphens=False) or [""]
 
 
 def console() -> Console:
