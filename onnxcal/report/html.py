@@ -38,12 +38,13 @@ _SPLITS = {
     "fit": "the samples that T was fitted on",
 }
 _SCORES = (
-    ("accuracy", "accuracy", "{:.2%}"),
-    ("mean confidence", "confidence", "{:.2%}"),
-    ("NLL, nats", "nll", "{:.4f}"),
-    ("ECE, 15 bins of the top label", "ece", "{:.4f}"),
-    ("Brier score", "brier", "{:.4f}"),
+    ("accuracy, %", "accuracy", 100.0, "{:.2f}"),
+    ("mean confidence, %", "confidence", 100.0, "{:.2f}"),
+    ("NLL, nats", "nll", 1.0, "{:.4f}"),
+    ("ECE, 15 bins of the top label", "ece", 1.0, "{:.4f}"),
+    ("Brier score", "brier", 1.0, "{:.4f}"),
 )
+"""Name, metric, the unit's factor, and form: of shares in % the change is in points."""
 
 
 def check_report_libraries() -> None:
@@ -135,7 +136,7 @@ def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: S
         "split": f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples",
         "level": sure is not None,
         "resamples": "" if sure is None else f"{sure.resamples:,}",
-        "scores": [_score(name, key, form, metrics, sure) for name, key, form in _SCORES],
+        "scores": [_score(*row, metrics, sure) for row in _SCORES],
         "floor": f"An ECE is never 0: of {metrics.n_samples:,} samples, perfectly calibrated probabilities would show "
         f"about {metrics.after.ece_floor:.4f}. NLL is what T was fitted to; ECE may rise while it falls.",
         "fit": [(name, _shown(value)) for name, value in _fit(one.calibration, one.head.evidence)],
@@ -147,8 +148,8 @@ def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: S
     }
 
 
-def _score(name: str, key: str, form: str, metrics: Metrics, sure: Intervals | None) -> dict[str, Any]:
-    before, after = getattr(metrics.before, key), getattr(metrics.after, key)
+def _score(name: str, key: str, unit: float, form: str, metrics: Metrics, sure: Intervals | None) -> dict[str, Any]:
+    before, after = unit * getattr(metrics.before, key), unit * getattr(metrics.after, key)
     signed = form.replace("{:", "{:+")
     cells = []
     for value, shape, side in (
@@ -157,7 +158,7 @@ def _score(name: str, key: str, form: str, metrics: Metrics, sure: Intervals | N
         (after - before, signed, "difference"),
     ):
         ends = getattr(getattr(sure, side), key, None) if sure is not None else None
-        interval = "" if ends is None else "[" + ", ".join(shape.format(end) for end in ends) + "]"
+        interval = "" if ends is None else "[" + ", ".join(shape.format(unit * end) for end in ends) + "]"
         cells.append({"value": shape.format(value), "interval": interval})
     return {"name": name, "cells": cells}
 
