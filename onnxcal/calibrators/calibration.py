@@ -208,7 +208,7 @@ class Calibration:
                 f"calibration '{path}' is not a document of schema {SCHEMA}", hint="pass what onnxcal fit -o wrote"
             )
         found = cls.from_dict(document.get("calibration"), where=f"calibration '{path}'")
-        if document.get("metrics") is None:
+        if not document.get("metrics"):
             return found
         try:
             return replace(found, recorded=RecordedMetrics.from_dict(document["metrics"]))
