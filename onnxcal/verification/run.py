@@ -14,6 +14,7 @@ from onnxcal.graph.detect import candidates, changed_first
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.expected import logits_of
@@ -25,7 +26,7 @@ from onnxcal.inference.session import Session, open_session
 from onnxcal.inference.sources import source_for
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.file import check_checker, check_untouched
-from onnxcal.verification.head import HeadComparison, recorded_head
+from onnxcal.verification.head import HeadComparison
 
 
 def verify(
