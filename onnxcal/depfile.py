@@ -74,14 +74,11 @@ def _escaped(name: str) -> str:
     return name.replace("$", "$$")
 
 
-def files_of(data: object) -> list[str]:
-    """The files that a DATA or a LABELS argument names: all in a folder, of `file.py:callable` the Python file."""
-    if not isinstance(data, (str, os.PathLike)):
-        return []
-    text = os.fspath(data)
-    if Path(text).is_dir():
-        return [str(file) for file in files_below(Path(text))]
-    if Path(text).is_file():
-        return [text]
-    where, colon, _ = text.rpartition(":")
+def files_of(path: str) -> list[str]:
+    """The files behind what names data or labels: all in a folder, of `file.py:callable` the Python file."""
+    if Path(path).is_dir():
+        return [str(file) for file in files_below(Path(path))]
+    if Path(path).is_file():
+        return [path]
+    where, colon, _ = path.rpartition(":")
     return [where] if colon and where.endswith(".py") and Path(where).is_file() else []

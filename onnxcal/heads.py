@@ -10,13 +10,14 @@ from onnxcal.calibrators import Calibration
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.head import Head
-from onnxcal.graph.metadata import RECIPE, CalibratedHead, calibrated_heads
+from onnxcal.graph.metadata import RECIPE, CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import Patches
-from onnxcal.verification.head import recorded_head
 
 NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
 """What is to be done to a head, and where its calibrator came from."""
@@ -94,12 +95,17 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
 
 
 def all_patches(
-    file: ModelFile, original: ModelFile, new: Sequence[NewPatch], recipe: Mapping[str, Any] | None = None
+    file: ModelFile,
+    original: ModelFile,
+    new: Sequence[NewPatch],
+    *,
+    measured: bool = False,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
-    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise. Of a
-    calibration, the metadata keep `Calibration.as_record`; and the recipe with each new one, if there is one.
+    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
+    `measured` keeps the new calibrations' scores in the file too; a `recipe` stands there beside each of them.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -115,8 +121,14 @@ def all_patches(
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_record(head.dtype)))
+        record = with_metrics(known.as_record(head.dtype), recorded_metrics(file, entry))
+        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), record))
     more = {} if recipe is None else {RECIPE: dict(recipe)}
     for patch, calibration in made.values():
-        kept.append((patch, calibration.as_record(patch.head.dtype) | more))
+        kept.append((patch, _record(calibration, patch.head.dtype, measured=measured) | more))
     return kept
+
+
+def _record(calibration: Calibration, dtype: str, *, measured: bool) -> dict[str, Any]:
+    metrics = calibration.metrics if measured else calibration.recorded
+    return with_metrics(calibration.as_record(dtype), None if metrics is None else RecordedMetrics.of(metrics))

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from onnxcal.builds.keys import FILES, GATES, OPTIONS, REQUIRED, Key
+from onnxcal.builds.keys import BESIDES, FILES, GATES, OPTIONS, REQUIRED, Key
 from onnxcal.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -159,7 +159,7 @@ def _refuse_clashes(targets: Iterable[Target], where: str) -> None:
     made: dict[str, str] = {}
     targets = list(targets)
     for target in targets:
-        for path in (target.output, *(target.options.get(key) for key in ("save-calibration", "report"))):
+        for path in (target.output, *(target.options.get(key) for key in BESIDES)):
             if path is None:
                 continue
             first = made.setdefault(os.path.normpath(path), target.name)

@@ -49,9 +49,14 @@ class Key:
 
 OPTIONS: Mapping[str, Key] = {
     "data": Key(
-        "string", "Labelled samples: x.npz, x.npy with labels, module:callable or file.py:callable.", path=True
+        "string",
+        "Labelled samples: x.npz or shard-*.npz, x.npy with labels, x.csv, x.parquet, a folder of images with "
+        "preprocess, module:callable or file.py:callable.",
+        path=True,
     ),
     "labels": Key("string", "Labels as .npy or .npz.", path=True),
+    "preprocess": Key("string", "How images become inputs: a preset, or a .toml or .json file.", path=True),
+    "label-column": Key("string", "Where a table has its labels."),
     "eval-data": Key("string", "Measure on this data instead of on a held-out half.", path=True),
     "eval-labels": Key("string", "Labels of eval-data.", path=True),
     "depends": Key(
@@ -84,8 +89,12 @@ FILES: Mapping[str, Key] = {
     "output": Key("string", "Where the calibrated model goes; default <stem>.calibrated.onnx beside it.", path=True),
     "save-calibration": Key("string", "Keep the calibration in this CAL.json too.", path=True, is_result=False),
     "report": Key("string", "Write an HTML report (extra: report).", path=True, is_result=False),
+    "summary": Key("string", "Write a short Markdown summary.", path=True, is_result=False),
 }
 """What stands in a target alone."""
+
+BESIDES = tuple(key for key in FILES if key not in ("model", "output"))
+"""What is written beside the calibrated model, if it is asked for."""
 
 GATES: Mapping[str, Key] = {
     "max-ece": Key("number", "Largest ECE after calibration.", minimum=0, maximum=1),

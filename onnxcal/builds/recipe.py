@@ -15,14 +15,15 @@ from typing import Any
 
 from onnxcal.builds.config import Project, Target
 from onnxcal.builds.digests import DigestCache
-from onnxcal.builds.keys import GATES, OPTIONS
+from onnxcal.builds.keys import BESIDES, GATES, OPTIONS
+from onnxcal.data import paths_of
 from onnxcal.depfile import files_below
 from onnxcal.errors import DataError, ModelError, UsageError
 from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import PATCH_FORMAT, RECIPE, calibrated_heads
 from onnxcal.graph.modelfile import open_model
 
-_DIGESTED = ("data", "labels", "eval-data", "eval-labels", "depends")
+_DIGESTED = ("data", "labels", "preprocess", "eval-data", "eval-labels", "depends")
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,17 @@ def recipe_of(project: Project, target: Target, digests: DigestCache) -> Recipe:
     document: dict[str, Any] = {"patch_format": PATCH_FORMAT, "model": digest}
     if external:
         document["external_data"] = _joined(digests.sha256(path) for path in external)
-    for key in _DIGESTED:
-        if key in target.options:
-            read = [found for one in _several(target.options[key]) for found in _read(project.folder, one)]
-            document[key] = _joined(digests.sha256(project.folder / path) + suffix for path, suffix in read)
-            files += (path for path, _ in read)
+    digested = [key for key in _DIGESTED if key in target.options]
+    if "preprocess" in digested and not (project.folder / target.options["preprocess"]).is_file():
+        digested.remove("preprocess")  # it is the name of a preset
+    for key in digested:
+        read = [found for one in _several(target.options[key]) for found in _read(project.folder, one)]
+        document[key] = _joined(digests.sha256(project.folder / path) + suffix for path, suffix in read)
+        files += (path for path, _ in read)
     document["options"] = {
         key: target.options[key]
         for key in (*OPTIONS, *GATES)
-        if key in target.options and key not in _DIGESTED and (key in GATES or OPTIONS[key].is_result)
+        if key in target.options and key not in digested and (key in GATES or OPTIONS[key].is_result)
     }
     return Recipe(document, tuple(dict.fromkeys(files)))
 
@@ -96,7 +99,7 @@ def why_out_of_date(project: Project, target: Target, recipe: Recipe, digests: D
         return error.message
     if "external_data" in recipe.document and beside != recipe.document["external_data"]:
         return f"the external data beside {target.output} are not the model's"
-    for key in ("save-calibration", "report"):
+    for key in BESIDES:
         if key in target.options and not (project.folder / target.options[key]).exists():
             return f"there is no {target.options[key]}"
     return None
@@ -124,6 +127,9 @@ def _read(folder: Path, data: str) -> list[tuple[str, str]]:
     if (folder / data).is_dir():
         inside = [file.relative_to(folder / data) for file in files_below(folder / data)]
         return [(str(Path(data) / file), f":{file.as_posix()}") for file in inside]
+    found = [Path(path) for path in paths_of(str(folder / data)) if Path(path).is_file()]
+    if found:  # it is a pattern
+        return [(_below(path, folder), f":{path.name}") for path in found]
     where, colon, name = data.rpartition(":")
     if not colon:
         raise DataError(f"cannot read '{data}': no such file", hint="paths are relative to the TOML file")

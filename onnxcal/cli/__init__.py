@@ -30,6 +30,7 @@ COMMANDS = {
     "patch": "Put a known temperature into a model.",
     "verify": "Run a patched model and check that it is what its calibration says.",
     "check": "Check calibrated models by themselves, without data: for commit hooks.",
+    "diff": "What a patch changed in a file, node by node and byte by byte, and whether anything else did.",
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
     "revert": "Take the patch out again.",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from rich.text import Text
-
-from onnxcal.report.console import print_rows, print_warnings
+from onnxcal.report.console import Styled, print_rows, print_warnings
 from onnxcal.report.printable import printable
 from onnxcal.report.terminal import verdict
 from onnxcal.verification.committed import CheckResult, FileCheck
@@ -19,7 +17,7 @@ def print_checked(result: CheckResult, verbose: bool) -> None:
         print_rows([("file", shlex.quote(file.path))])
         print_rows([(" calibrated", f"{name}, T = {value:.5g}") for name, value in file.temperatures.items()])
         style = "bold green" if file.passed else "bold red"
-        print_rows([(" checked", Text(_found(file), style=style))])
+        print_rows([(" checked", Styled(_found(file), style))])
         if verbose and file.verification is not None:
             checks = file.verification.checks
             print_rows([("  ok" if check.passed else "  FAIL", f"{check.name}: {check.detail}") for check in checks])
