@@ -22,10 +22,12 @@ from onnxcal.version import __version__
 if TYPE_CHECKING:
     from onnxcal import plots as plots
     from onnxcal.calibrators import Calibration, fit
+    from onnxcal.graph.exclude import nodes_to_exclude
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
-    from onnxcal.pipeline import calibrate, evaluate, patch, revert
+    from onnxcal.patched import revert, set_temperature
+    from onnxcal.pipeline import calibrate, evaluate, patch
     from onnxcal.verification import verify
 
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
@@ -36,8 +38,10 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
+    "nodes_to_exclude": "onnxcal.graph.exclude",
     "patch": "onnxcal.pipeline",
-    "revert": "onnxcal.pipeline",
+    "revert": "onnxcal.patched",
+    "set_temperature": "onnxcal.patched",
     "verify": "onnxcal.verification",
 }
 
@@ -60,8 +64,10 @@ __all__ = [
     "evaluate",
     "fit",
     "inspect",
+    "nodes_to_exclude",
     "patch",
     "revert",
+    "set_temperature",
     "verify",
 ]
 

@@ -9,10 +9,13 @@ from typing import TypeAlias
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
+from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART
+from onnxcal.graph.folding import overridable
 from onnxcal.graph.head import Head
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.plan import Form, HeadPatch
+from onnxcal.graph.planner import make_plan
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
 from onnxcal.output import Patches
@@ -83,6 +86,21 @@ def _check_unchained(original: ModelFile, heads: Sequence[Head]) -> None:
             )
 
 
+def form_of(*, fold: bool, runtime_temperature: bool) -> Form:
+    """How T is to get into the graph.
+
+    Raises
+    ------
+    UsageError
+        Both forms were asked for.
+    """
+    if fold and runtime_temperature:
+        raise UsageError(
+            "a T that is folded into weights cannot be an input", hint="pass one of --fold and --runtime-temperature"
+        )
+    return "folded" if fold else "input" if runtime_temperature else "division"
+
+
 def check_alone(found: Sequence[Head], **options: object) -> None:
     """Raise UsageError for options that mean one head, where several were asked for."""
     for name, value in options.items():
@@ -96,7 +114,8 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
 def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
-    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
+    A head that is calibrated again keeps the name, the extra output and the input for T that it was given, unless told
+    otherwise.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -107,10 +126,36 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
                 patch,
                 output_name=patch.output_name or entry.output_name,
                 keep_logits=patch.keep_logits or entry.keep_logits,
+                form=entry.form if patch.form == "division" else patch.form,
             )
             made[output] = (again, calibration)
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
+        same = HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits, entry.form)
+        kept.append((same, known.as_json()))
     return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
+
+
+def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:
+    """What to know about T as an input, and about weights that a caller may replace."""
+    plan = make_plan(GraphView(original), [patch for patch, _ in patches])
+    notes = [
+        f"only onnxruntime and onnx.reference honour the optional input '{name}'; other runtimes refuse it or keep its "
+        "default, and the float16 converter of onnxconverter-common breaks it"
+        for name in plan.temperature_inputs
+        if name is not None
+    ]
+    if original.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
+        notes += [
+            f"T is folded into '{name}', which is an input of the model too: who feeds other weights goes without T"
+            for name in overridable(GraphView(original), plan.scalings)
+        ]
+    return tuple(notes)
+
+
+def unusual_temperature(temperature: float) -> tuple[str, ...]:
+    """What to say of a T that is far from 1."""
+    if 1e-4 <= temperature <= 1e4:
+        return ()
+    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)

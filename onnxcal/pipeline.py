@@ -19,11 +19,19 @@ from onnxcal.graph.head import Activation
 from onnxcal.graph.inspect import about, about_forced, input_names
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelLike, open_model
-from onnxcal.graph.patch import unpatched, write_original
+from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
-from onnxcal.graph.write import Draft
-from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
+from onnxcal.heads import (
+    NewPatch,
+    about_forms,
+    all_patches,
+    check_alone,
+    form_of,
+    heads_of,
+    names_of,
+    unusual_temperature,
+)
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
@@ -35,7 +43,7 @@ from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
 from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
-from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
+from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult
 from onnxcal.subjects import subject_of
 
 
@@ -60,6 +68,8 @@ def calibrate(
     bootstrap: int = DEFAULT_RESAMPLES,
     output_name: str | None = None,
     keep_logits: bool = False,
+    fold: bool = False,
+    runtime_temperature: bool = False,
     in_place: bool = False,
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
@@ -88,6 +98,8 @@ def calibrate(
     bootstrap : resamples for the intervals of the metrics; 0 for none.
     output_name : new name of the output, default the old one.
     keep_logits : make the calibrated logits one more output.
+    fold : divide the weights that make the logits, instead of the logits; the graph gains no division.
+    runtime_temperature : make T an optional input of the graph, with T as its default.
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
@@ -112,6 +124,7 @@ def calibrate(
     check_resamples(bootstrap)
     check_regularisation(prior, smoothing)
     _check_numbers(seed=seed, max_ece=max_ece)
+    form = form_of(fold=fold, runtime_temperature=runtime_temperature)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
@@ -147,13 +160,12 @@ def calibrate(
         assert metrics is not None
         _check_gate(metrics, max_ece)
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
-        new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
+        new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits, form), calibration))
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
-    written, verification, notes = write_verified(
-        original, all_patches(file, original, new), target, source, options, progress
-    )
+    patches = all_patches(file, original, new)
+    written, verification, notes = write_verified(original, patches, target, source, options, progress)
     first = calibrated[0]
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
@@ -165,7 +177,8 @@ def calibrate(
         metrics=first.metrics,
         heads=tuple(calibrated),
         verification=verification,
-        warnings=tuple(dict.fromkeys((*warnings, *notes))),
+        warnings=tuple(dict.fromkeys((*warnings, *about_forms(original, patches), *notes))),
+        folded=written.folded,
         proto=written.proto,
     )
     if report is not None:
@@ -191,6 +204,8 @@ def patch(
     activation: Activation | None = None,
     output_name: str | None = None,
     keep_logits: bool = False,
+    fold: bool = False,
+    runtime_temperature: bool = False,
     in_place: bool = False,
     force: bool = False,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
@@ -206,8 +221,8 @@ def patch(
     calibration : what `fit` returned, or the path of a CAL.json.
     temperature : T, instead of a calibration.
     data, labels : data to verify the result on, see `onnxcal.data.open_source`.
-    output, head, task, axis, activation, output_name, keep_logits, in_place, force, batch_size, provider, threads,
-    progress : as for `calibrate`.
+    output, head, task, axis, activation, output_name, keep_logits, fold, runtime_temperature, in_place, force,
+    batch_size, provider, threads, progress : as for `calibrate`.
 
     Raises
     ------
@@ -217,6 +232,7 @@ def patch(
         With `data`: the patched model does not match the reference; nothing was written.
     """
     check_task(task)
+    form = form_of(fold=fold, runtime_temperature=runtime_temperature)
     known = _calibration_to_patch(calibration, temperature)
     if labels is not None and data is None:
         raise UsageError("--labels does nothing without --data", hint="pass --data too, or neither")
@@ -229,7 +245,7 @@ def patch(
     check_alone(found, output_name=output_name)
     source = None if data is None else open_source(data, labels, inputs=input_names(file))
     options, chosen = run_options(original, source, batch_size, provider, threads)
-    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
+    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits, form), known) for one in found]
     patches = all_patches(file, original, new)
     verification, notes = None, tuple[str, ...]()
     if source is None:
@@ -250,10 +266,12 @@ def patch(
         warnings=(
             *(line for one in found for line in about(one)),
             *(about_forced(original, found) if activation == "none" else ()),
-            *_unusual(known.temperature),
+            *unusual_temperature(known.temperature),
+            *about_forms(original, patches),
             *chosen,
             *notes,
         ),
+        folded=written.folded,
         proto=written.proto,
     )
 
@@ -296,31 +314,6 @@ def evaluate(
     return EvaluateResult(FileRecord.of(file), collected.head, scores, (*about(found), *chosen, *collected.warnings))
 
 
-def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
-    """Take the patch out of a patched model again.
-
-    Parameters
-    ----------
-    model : the file that `patch` or `calibrate` wrote.
-    output : where the original goes; it may be the model itself with `force`.
-
-    Raises
-    ------
-    ModelError
-        The model is not patched, or its graph was changed since.
-    """
-    file = open_model(model)
-    with Draft(output, file, force=force) as draft:
-        digest, identical = write_original(file, draft)
-        draft.commit()
-    warnings = (
-        ()
-        if identical
-        else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
-    )
-    return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
-
-
 def _path(path: str | os.PathLike[str] | None) -> Path | None:
     return None if path is None else Path(path)
 
@@ -352,9 +345,3 @@ def _calibration_to_patch(
     if temperature is not None:
         return Calibration(float(temperature))
     return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
-
-
-def _unusual(temperature: float) -> tuple[str, ...]:
-    if 1e-4 <= temperature <= 1e4:
-        return ()
-    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)

@@ -15,11 +15,17 @@ from onnxcal.cli import options
 @options.model_argument()
 @options.model_argument("patched", "PATCHED")
 @options.data_options()
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Accept a file that was changed after it was calibrated, if its probabilities are within X.",
+)
 @options.shown_options()
 def command(model: Path, patched: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     """Run PATCHED and the MODEL it was made from, and check that it is what its calibration says.
 
-    The exit code is 1 if it is not.
+    The exit code is 1 if it is not. Of a file that was converted or quantised since, it says how far that moved it.
     """
     from onnxcal.cli.show import progress_bar, show
     from onnxcal.report import terminal

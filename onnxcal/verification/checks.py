@@ -64,13 +64,3 @@ class Verification:
                     f"\n  {'ok' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in self.checks
                 ),
             )
-
-
-@dataclass(frozen=True)
-class VerifyResult:
-    """What `verify` found."""
-
-    verification: Verification
-    """The checks."""
-    warnings: tuple[str, ...] = ()
-    """Casts that were made, and the like."""

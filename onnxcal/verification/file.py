@@ -10,7 +10,7 @@ import onnx
 from onnxcal.errors import ModelError
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import has_folded_weights, unpatched
 from onnxcal.verification.checks import Check
 
 
@@ -18,7 +18,7 @@ def check_untouched(original: ModelFile, patched: ModelFile) -> Check:
     """Without its patch, the patched file is the original byte for byte; so is its external data."""
     name = "untouched bytes"
     try:
-        same = unpatched(patched).sha256 == original.sha256
+        same = unpatched(patched, original).sha256 == original.sha256
     except ModelError as error:
         return Check(name, False, None, None, error.message)
     if not same:
@@ -27,7 +27,8 @@ def check_untouched(original: ModelFile, patched: ModelFile) -> Check:
         ours, theirs = (None if file.folder is None else file.folder / location for file in (patched, original))
         if ours is None or theirs is None or not filecmp.cmp(ours, theirs, shallow=False):
             return Check(name, False, None, None, f"external data '{location}' differ")
-    return Check(name, True, None, None, "without its patch the file is the original byte for byte")
+    weights = " but for the weights that T is folded into" if has_folded_weights(patched) else ""
+    return Check(name, True, None, None, f"without its patch the file is the original byte for byte{weights}")
 
 
 def check_checker(original: ModelFile, patched: ModelFile) -> Check:
