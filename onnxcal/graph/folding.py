@@ -37,7 +37,8 @@ _LINEAR: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "com.microsoft.MatMulIntegerToFloat": ((3, 2), (6,)),
 }
 """Operators that are linear in one of some inputs (the first of them that is constant) together with others."""
-_LABELS = frozenset({"ArgMax", "ArgMin"})
+_INDIFFERENT = frozenset({"ArgMax", "ArgMin", "Shape", "Size"})
+"""Operators to which a positive factor makes no difference."""
 _HINT = "leave out --fold: a division costs next to nothing"
 
 
@@ -118,10 +119,8 @@ class _Search:
         view, head, site = self.view, self.head, self.head.site
         start = head.logits
         activation = set(site.readers) if isinstance(site, Fed) else self._way(start)
-        others = [i for i in view.readers(start) if i not in activation]
-        for index in others:
-            node = view.graph.node[index]
-            if node.op_type not in _LABELS or node.domain not in DEFAULT_DOMAINS:
+        for node in (view.graph.node[i] for i in view.readers(start) if i not in activation):
+            if not _is_indifferent(node):
                 raise self.refused(f"'{start}' is read by {node.op_type} as well, which wants raw logits")
         if _is_output(view, start) and start != head.output:
             raise self.refused(f"its raw logits '{start}' are an output of their own")
@@ -147,7 +146,8 @@ class _Search:
             self._check_constant(tensor)
             self.uses.append(_Use(tensor, reader, inverse))
             return
-        if view.readers(tensor) != [reader] or _is_output(view, tensor):
+        others = (view.graph.node[i] for i in view.readers(tensor) if i != reader)
+        if not all(map(_is_indifferent, others)) or _is_output(view, tensor):
             raise self.refused(f"'{tensor}', which they are made of, is read by something else as well")
         self._made(tensor, inverse)
 
@@ -220,6 +220,10 @@ class _Search:
 
 def _refused(view: GraphView, head: Head, why: str) -> ModelError:
     return ModelError(f"1/T cannot be folded into {view.model.name} for output '{head.output}': {why}", hint=_HINT)
+
+
+def _is_indifferent(node: onnx.NodeProto) -> bool:
+    return node.op_type in _INDIFFERENT and node.domain in DEFAULT_DOMAINS
 
 
 def _is_output(view: GraphView, tensor: str) -> bool:

@@ -10,6 +10,7 @@ from onnxcal.calibrators.steps import Divide
 from onnxcal.data import Source, open_source
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.detect import candidates
+from onnxcal.graph.external import external_files
 from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
@@ -101,6 +102,7 @@ class _Verification:
                 f"{patched.name} carries no calibration: onnxcal did not patch it",
                 hint="pass the original first and the file that onnxcal wrote second",
             )
+        external_files(patched)  # must be there
         self.original, self.patched, self.options, self.tolerance = unpatched(model), patched, options, tolerance
         self.untouched = check_untouched(self.original, patched)
         self.comparisons = [
@@ -128,7 +130,8 @@ class _Verification:
         moved = None
         if changed:
             moved = how_far(self.original, self.comparisons, source, self.options, run.n_samples)
-            notes.append("the file was changed after it was calibrated: it is not the one that was verified then")
+            if lenient:
+                notes.append("the file was changed after it was calibrated: only its probabilities were checked")
         passed = all(check.passed for check in checks)
         return VerifyResult(Verification(passed, (run.runtime(),), tuple(checks)), moved, tuple(notes))
 
