@@ -97,14 +97,14 @@ def write_verified(
         written = _in_memory(change, patches)
         assert written.proto is not None
         verification, notes = verify_file(original, open_model(written.proto), source, options, progress)
-        verification.raise_if_failed()
+        verification.raise_if_failed(folded=bool(change.folded))
         return written, verification, notes
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
         patched = open_model(draft.path)
         check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
         verification, notes = verify_file(original, patched, source, options, progress)
-        verification.raise_if_failed()
+        verification.raise_if_failed(folded=bool(change.folded))
         draft.commit()
     return Written(FileRecord.of(patched, target.path), folded=change.folded), verification, notes
 

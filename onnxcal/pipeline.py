@@ -45,6 +45,7 @@ from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult
 from onnxcal.subjects import subject_of
+from onnxcal.verification.half import float16_note
 
 
 def calibrate(
@@ -254,6 +255,7 @@ def patch(
             f"output '{name}' is computed from what is calibrated, and may change with it"
             for name in changed_besides(original, found)
         )
+        notes += float16_note(known.temperature)
     else:
         written, verification, notes = write_verified(original, patches, target, source, options, progress)
     return PatchResult(

@@ -162,7 +162,10 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
     for node in view.graph.node:
         if node.op_type == "Div" and role_of(node) == DIVIDE:
             divisor = view.constant(node.input[1])
-            if divisor is not None and np.allclose(divisor.astype(np.float64), temperature, rtol=1e-6, atol=0):
+            if divisor is None:
+                continue
+            rounding = 1e-6 if divisor.dtype.itemsize > 2 else 2.0**-8  # a file that was converted since may be coarse
+            if np.allclose(divisor.astype(np.float64), temperature, rtol=rounding, atol=0):
                 yield node
 
 

@@ -139,12 +139,9 @@ def print_reverted(result: RevertResult, verbose: bool) -> None:
 
 def print_temperature_set(result: SetTemperatureResult, verbose: bool) -> None:
     """`set-temperature`."""
-    print_rows(
-        [("output", result.head), ("temperature", f"{_temperature(result.calibration)}, before {result.before:.5g}")]
-    )
-    print_warnings(result.warnings)
     path = _path(result.output.path)
-    print_rows([("written", path)])
+    print_rows([("output", result.head), ("temperature", _temperature(result.calibration)), ("written", path)])
+    print_warnings(result.warnings)
     print_next(f"onnxcal verify MODEL {path} --data DATA")
 
 

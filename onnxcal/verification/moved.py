@@ -17,7 +17,7 @@ from onnxcal.inference.collect import collect
 from onnxcal.inference.options import RunOptions
 from onnxcal.logits import Logits
 from onnxcal.metrics import Scores, score
-from onnxcal.verification.head import HeadComparison
+from onnxcal.verification.head import TOLERANCE, HeadComparison
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Moved:
     n_samples: int
     """Samples that were run."""
     required_tolerance: float
-    """The smallest `tolerance` that accepts it, rounded up to two digits."""
+    """A `tolerance` that accepts it: what it needs, rounded up to two digits, or at least its element type's."""
     calibrated: Scores | None
     """Scores of the reference: what was calibrated; None where there are no labels, or not one a sample."""
     converted: Scores | None
@@ -58,7 +58,7 @@ def how_far(
         max_abs_error=max(c.max_abs_error for c in comparisons),
         argmax_changed=sum(c.argmax_changed for c in comparisons if c.chosen),
         n_samples=n_samples,
-        required_tolerance=_rounded_up(max(c.needed_tolerance for c in comparisons)),
+        required_tolerance=max(max(_rounded_up(c.needed_tolerance), TOLERANCE[c.head.precision]) for c in comparisons),
         calibrated=calibrated,
         converted=converted,
     )
