@@ -175,9 +175,10 @@ class Calibration:
             "task",
             "output",
             "data_sha256",
-            "replaced",
         )
         values = {key: getattr(self, key) for key in keys}
+        if self.replaced is not None:
+            values["replaced"] = self.replaced
         if self.interval is not None and math.isinf(self.interval[1]):  # which JSON does not have
             values["interval"] = (self.interval[0], None)
         return values

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnxconverter_common import float16
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from scipy.special import softmax
@@ -22,7 +22,8 @@ from scipy.special import softmax
 import onnxcal
 from tests import builders
 from tests.converters import quiet
-from tests.test_patched import raw_logits
+from tests.graph.test_folding import raw_logits
+from tests.graph.test_folding import run as outputs
 
 X, Y = builders.labelled_data(300)
 ENDS = {
@@ -143,9 +144,7 @@ def test_verify_says_how_far_a_converted_file_has_moved(
 
 
 def run(path: Path, batch: np.ndarray) -> np.ndarray:
-    from tests.graph.test_folding import run as run_model
-
-    return run_model(path.read_bytes(), batch, "probs")[0]
+    return outputs(path.read_bytes(), batch, "probs")[0]
 
 
 def test_without_labels_the_error_is_said_alone(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -165,15 +164,6 @@ def test_t_is_set_in_a_file_that_was_converted_since(files: tuple[Path, Path], t
 
 
 # Float16 after us
-
-
-def scaled_model(scale: float) -> onnx.ModelProto:
-    """Small logits, as of a network that was trained with a scale behind it."""
-    proto = onnx.ModelProto.FromString(ENDS["its own Softmax"].SerializeToString())
-    for tensor in proto.graph.initializer:
-        array = numpy_helper.to_array(tensor) * np.float32(scale)
-        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return proto
 
 
 @pytest.mark.parametrize(("temperature", "harmful"), [(0.013, True), (0.1, True), (1.7, False)])

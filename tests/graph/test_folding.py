@@ -529,6 +529,14 @@ def test_a_folded_file_is_never_folded_or_patched_again() -> None:
         assert "made from" in str(caught.value.hint)
 
 
+def test_a_folded_file_is_evaluated_as_a_divided_one() -> None:
+    proto = FORMS["Gemm"][0]
+    labels = np.random.default_rng(0).integers(0, 4, len(X))
+    divided, folded = (onnxcal.patch(proto, temperature=1.7, fold=fold).proto for fold in (False, True))
+    one, other = (onnxcal.evaluate(file, (X, labels)).metrics for file in (divided, folded))
+    assert one.nll == pytest.approx(other.nll, rel=1e-6)
+
+
 def test_folding_a_divided_file_replaces_the_division() -> None:
     proto = FORMS["Gemm"][0]
     divided = onnxcal.patch(proto, temperature=3.0).proto
