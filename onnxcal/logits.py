@@ -103,6 +103,11 @@ class Sample:
     group: IndexArray | None = None
     """(N,), which sample each row belongs to (positions of one image); None if each is a sample of its own."""
 
+    @property
+    def n_groups(self) -> int:
+        """How many samples the rows belong to; N where each is a sample of its own."""
+        return self.logits.n_samples if self.group is None else len(np.unique(self.group))
+
     def take(self, rows: IndexArray) -> Sample:
         """The given rows."""
         weight = None if self.weight is None else self.weight[rows]

@@ -44,7 +44,7 @@ from onnxcal.report.command import as_command
 from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult
-from onnxcal.subjects import subject_of
+from onnxcal.subjects import class_names, subjects_of
 from onnxcal.verification.half import float16_note
 
 
@@ -183,11 +183,8 @@ def calibrate(
         proto=written.proto,
     )
     if report is not None:
-        pictures = {}
-        for number, each in enumerate(calibrated):
-            measured, fitted = (subject_of(each.calibration, fitted=fit) for fit in (False, True))
-            pictures[each.head.output] = pictures_of(measured, fitted, prefix=f"head{number}")
-        write_report(result, original, report, figures=pictures, command=asked, force=force)
+        seen = {one.head.output: subjects_of(one.calibration, class_names(one.head)) for one in calibrated}
+        write_report(result, original, report, pictures=pictures_of(seen), command=asked, force=force)
     return result
 
 

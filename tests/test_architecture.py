@@ -256,8 +256,8 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
-        "--max-ece", "--temperature", "--calibration", "--style", "--fold", "--runtime-temperature", "--original",
-        "--tolerance",
+        "--max-ece", "--temperature", "--calibration", "--style", "--class-names", "--fold", "--runtime-temperature",
+        "--original", "--tolerance",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.calibrators.evidence import Comparison, FittedOn, enough_samples, interval
+from onnxcal.calibrators.evidence import Comparison, FittedOn, believed, enough_samples, interval
 from onnxcal.calibrators.steps import Step
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import DataError, UsageError
@@ -95,6 +95,11 @@ class Calibration:
         together; else from the observed information.
         """
         return None if self.stderr is None else interval(self.temperature, self.stderr, self.robust_stderr)
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether the interval is that of `robust_stderr`: the plain one does not hold for samples like these."""
+        return self.stderr is not None and believed(self.stderr, self.robust_stderr) != self.stderr
 
     @property
     def enough_samples(self) -> int | None:

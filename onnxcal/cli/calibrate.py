@@ -13,7 +13,9 @@ from onnxcal.cli import options
 @click.command("calibrate", epilog="Example: onnxcal calibrate model.onnx --data validation.npz")
 @options.model_argument()
 @options.data_options()
-@click.option("--eval-data", metavar="DATA", help="Measure on this data instead of on a held-out half.")
+@click.option(
+    "--eval-data", metavar="DATA", type=options.DataName(), help="Measure on this data instead of on a held-out half."
+)
 @click.option("--eval-labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels of --eval-data x.npy.")
 @click.option("--no-holdout", is_flag=True, help="Measure on the samples that are fitted on.")
 @options.ignore_index_option()
@@ -45,5 +47,7 @@ def command(model: Path, as_json: bool, quiet: bool, verbose: bool, plot: bool, 
     with progress_bar(quiet=quiet) as progress:
         result = calibrate(model, progress=progress, **kwargs)
     show(result, terminal.print_calibrated, as_json=as_json, quiet=quiet, verbose=verbose)
+    if not as_json and not quiet:
+        terminal.print_also(report=kwargs["report"], calibration=kwargs["save_calibration"])
     if plot and not as_json:
         terminal.print_reliability(result.metrics)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,6 +27,16 @@ class _BatchSize(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+class DataName(StringParamType):
+    """Where data comes from: mostly a file, which a shell can complete."""
+
+    name = "data"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files that begin so."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 def model_argument(name: str = "model", metavar: str = "MODEL") -> Callable[[Function], Function]:
     """An .onnx file."""
     return click.argument(name, metavar=metavar, type=click.Path(path_type=Path))
@@ -34,7 +46,7 @@ def data_options(*, required: bool = True) -> Callable[[Function], Function]:
     """Where labelled samples come from, and how a model is run over them."""
     return _all(
         click.option(
-            "--data", metavar="DATA", required=required,
+            "--data", metavar="DATA", required=required, type=DataName(),
             help="x.npz, x.npy with --labels, package.module:callable or file.py:callable.",
         ),
         click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels as .npy or .npz."),

@@ -11,7 +11,7 @@ import click
 from onnxcal.cli import options
 
 
-@click.command("verify", epilog="Example: onnxcal verify model.onnx model.calibrated.onnx --data validation.npz")
+@click.command("verify", epilog="Example: onnxcal verify model.onnx model.calibrated.onnx --data test.npz")
 @options.model_argument()
 @options.model_argument("patched", "PATCHED")
 @options.data_options()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from onnxcal.report.printable import printable
+from onnxcal.report.printable import printable, spelled
 
 LABEL_WIDTH = len("temperature") + 2
 
@@ -43,8 +43,9 @@ def print_next(*commands: str) -> None:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of printable text."""
-    return textwrap.wrap(printable(text), max(width, 40), break_long_words=False, break_on_hyphens=False) or [""]
+    """Lines of printable text, in characters that standard output has."""
+    text = spelled(printable(text), console().encoding)
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 class _PipeConsole(Console):

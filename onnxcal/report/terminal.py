@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
+from pathlib import Path
 
 from rich.padding import Padding
 from rich.table import Table
@@ -32,6 +34,9 @@ from onnxcal.verification import Moved, Verification, VerifyResult
 
 _DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
 _FORMS = {"division": "", "folded": "; folded into the weights", "input": "; default of the input '{}'"}
+_CHANGE = "change (95 %)"
+_NARROW = 72
+"""Columns below which a table of scores is shown in two."""
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
 
 
@@ -69,6 +74,11 @@ def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     _print_verification(result.verification, verbose)
     print_warnings(result.warnings)
     print_rows([("written", _path(result.output.path))])
+
+
+def print_also(**paths: Path | None) -> None:
+    """What else was written, by what it is."""
+    print_rows((name, _path(str(path))) for name, path in paths.items() if path is not None)
 
 
 def print_fit(result: FitResult, verbose: bool) -> None:
@@ -276,7 +286,9 @@ def _rounded(count: int) -> int:
 def _temperature(calibration: Calibration) -> str:
     text = f"T = {calibration.temperature:.5g}"
     if calibration.stderr is not None:
-        text += f" ± {calibration.stderr:.2g} (standard error)"
+        robust = calibration.robust_stderr if calibration.is_robust else None
+        error, kind = (calibration.stderr, "standard") if robust is None else (robust, "robust standard")
+        text += f" ± {error:.2g} ({kind} error)"
     if calibration.replaced is not None:
         text += f", set by hand (was {calibration.replaced:.5g})"
     if calibration.n_samples is not None:
@@ -285,23 +297,44 @@ def _temperature(calibration: Calibration) -> str:
 
 
 def _print_metrics(metrics: Metrics) -> None:
-    sure = metrics.intervals
-    change = () if sure is None else ("change (95 %)",)
-    table = _score_table(f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples", "before", "after", *change)
-    for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True):
-        difference = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
-        row = "" if difference is None else f"{difference[0]:+.4f} to {difference[1]:+.4f}"
-        table.add_row(name, before, after, *((row,) if change else ()))
-    console().print(Padding(table, (1, 0, 0, 2), expand=False))
+    title = f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples"
+    rows = [
+        (name, before, after, _change(metrics, name))
+        for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True)
+    ]
+    changes = [] if metrics.intervals is None else [(name, change) for name, *_, change in rows if change]
+    if console().width < _NARROW:
+        console().print(f"\n  {title}")
+        _print_scores(_score_table("", "before", "after"), (row[:3] for row in rows))
+        if changes:
+            _print_scores(_score_table("", _CHANGE), changes)
+    elif changes:
+        _print_scores(_score_table(title, "before", "after", _CHANGE), rows)
+    else:
+        _print_scores(_score_table(title, "before", "after"), (row[:3] for row in rows))
     note = {
         "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
         "eval": "",
         "fit": "Measured on the samples that T was fitted on: expect a little less on others.",
     }[metrics.split]
-    floor = f"Of so few samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
-    for line in filter(None, (note, floor)):
-        console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
+    floor = f"Of as many samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
+    for said in filter(None, (note, floor)):
+        for line in wrapped(said, console().width - 3):
+            console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
     console().print()
+
+
+def _change(metrics: Metrics, name: str) -> str:
+    """The interval of what calibration changed in a score, if it has one."""
+    sure = metrics.intervals
+    change = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
+    return "" if change is None else f"{change[0]:+.4f} to {change[1]:+.4f}"
+
+
+def _print_scores(table: Table, rows: Iterable[tuple[str, ...]]) -> None:
+    for row in rows:
+        table.add_row(*row)
+    console().print(Padding(table, (1, 0, 0, 2), expand=False))
 
 
 def _score_table(title: str, *columns: str) -> Table:
