@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from onnxcal.calibrators import Calibration
+from onnxcal.calibrators.steps import Divide
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART
@@ -86,19 +87,29 @@ def _check_unchained(original: ModelFile, heads: Sequence[Head]) -> None:
             )
 
 
-def form_of(*, fold: bool, runtime_temperature: bool) -> Form:
+def form_of(*, fold: bool, runtime_temperature: bool, in_place: bool) -> Form:
     """How T is to get into the graph.
 
     Raises
     ------
     UsageError
-        Both forms were asked for.
+        Both forms were asked for, or weights were to be divided where no original would be left.
     """
     if fold and runtime_temperature:
         raise UsageError(
             "a T that is folded into weights cannot be an input", hint="pass one of --fold and --runtime-temperature"
         )
+    if fold and in_place:
+        raise UsageError(
+            "--fold --in-place would leave no model to go back to, for it cannot be undone", hint="pass -o OUT instead"
+        )
     return "folded" if fold else "input" if runtime_temperature else "division"
+
+
+def check_form(original: ModelFile, found: Sequence[Head], form: Form) -> None:
+    """Raise ModelError if T cannot get into the graph in this form, before any long work is done."""
+    if form != "division":
+        make_plan(GraphView(original), [HeadPatch(head, (Divide(1.0),), form=form) for head in found])
 
 
 def check_alone(found: Sequence[Head], **options: object) -> None:

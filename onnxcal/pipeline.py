@@ -27,6 +27,7 @@ from onnxcal.heads import (
     about_forms,
     all_patches,
     check_alone,
+    check_form,
     form_of,
     heads_of,
     names_of,
@@ -125,7 +126,7 @@ def calibrate(
     check_resamples(bootstrap)
     check_regularisation(prior, smoothing)
     _check_numbers(seed=seed, max_ece=max_ece)
-    form = form_of(fold=fold, runtime_temperature=runtime_temperature)
+    form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
@@ -141,6 +142,7 @@ def calibrate(
     hints = Hints(task, axis, activation)
     found = heads_of(file, original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
+    check_form(original, found, form)
     source = open_source(data, labels, inputs=input_names(file))
     evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
     options, chosen = run_options(original, source, batch_size, provider, threads)
@@ -230,7 +232,7 @@ def patch(
         With `data`: the patched model does not match the reference; nothing was written.
     """
     check_task(task)
-    form = form_of(fold=fold, runtime_temperature=runtime_temperature)
+    form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     known = _calibration_to_patch(calibration, temperature)
     if labels is not None and data is None:
         raise UsageError("--labels does nothing without --data", hint="pass --data too, or neither")

@@ -217,8 +217,9 @@ class HeadComparison:
         if self.entry.form != "folded" or not self.argmax_changed or self.argmax_wrong or not self.chosen:
             return ()
         return (
-            f"with T in the weights, {self.argmax_changed:,} predictions of '{self.output}' changed, between classes "
-            "whose probabilities are the same to within the tolerance",
+            f"with T in the weights, {self.argmax_changed:,} prediction{'s' * (self.argmax_changed != 1)} of "
+            f"'{self.output}' changed, between classes whose "
+            "probabilities are the same to within the tolerance",
         )
 
     def _set_by_hand(self) -> tuple[str, ...]:

@@ -513,6 +513,43 @@ def test_any_linear_end_can_be_folded(graph: tuple[onnx.ModelProto, float]) -> N
     assert unpatched(patched, original).to_bytes() == original.to_bytes()
 
 
+# Before any long work
+
+
+def test_calibrate_refuses_before_it_reads_the_data(tmp_path: Path) -> None:
+    proto, words = REFUSED["another reader"]
+
+    def data() -> Any:
+        raise AssertionError("read")
+
+    with pytest.raises(onnxcal.ModelError, match=words):
+        onnxcal.calibrate(proto, data, head="probs", fold=True)
+    path = builders.save(FORMS["Gemm"][0], tmp_path / "m.onnx")
+    with pytest.raises(onnxcal.UsageError, match="no model to go back to"):
+        onnxcal.patch(path, temperature=1.7, fold=True, in_place=True)
+
+
+# Predictions that rounding changes
+
+
+def test_flips_between_classes_that_are_as_good_as_equal_are_counted_and_pass() -> None:
+    """Two classes with the same weights up to the last bit: rounding W/T anew decides which of them wins."""
+    base = weights(6, 1)
+    twins = np.concatenate([base, np.nextafter(base, np.float32(9)), weights(6, 2, seed=4) - 3], axis=1)
+    proto = model([Node("MatMul", ["x", "w"], ["logits"])], {"w": twins})
+    feed = np.abs(np.random.default_rng(0).normal(size=(400, 6))).astype(np.float32)
+    changed = 0
+    for temperature in (1.3, 1.7, 2.9):
+        result = onnxcal.patch(proto, temperature=temperature, fold=True, data=feed)
+        (runtime,) = result.verification.runtimes
+        folded = run(result.proto, feed, "probs")[0]
+        before = raw_logits(proto, feed).argmax(axis=1)
+        assert runtime.argmax_changed == (folded.argmax(axis=1) != before).sum()
+        assert bool(runtime.argmax_changed) == any("prediction" in w and "changed" in w for w in result.warnings)
+        changed += runtime.argmax_changed
+    assert changed > 0
+
+
 # A folded file, afterwards
 
 
