@@ -150,6 +150,8 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
 
 def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:
     """What to know about T as an input, and about weights that a caller may replace."""
+    if all(patch.form == "division" for patch, _ in patches):
+        return ()
     plan = make_plan(GraphView(original), [patch for patch, _ in patches])
     notes = [
         f"only onnxruntime and onnx.reference honour the optional input '{name}'; other runtimes refuse it or keep its "

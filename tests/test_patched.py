@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -162,6 +163,21 @@ def test_a_t_that_is_none_is_refused_and_the_file_stays(text: str, model: Path, 
     result = cli("set-temperature", out, text)
     assert result.exit_code == 2
     assert result.stderr.startswith("onnxcal: error:")
+    assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "out.onnx"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.onnx"
+    onnxcal.patch(model, temperature=1.7, output=out)
+    before = out.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(onnxcal.UsageError, match="No space left"):
+        onnxcal.set_temperature(out, 2.0)
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "out.onnx"]
 

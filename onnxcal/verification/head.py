@@ -187,8 +187,8 @@ class HeadComparison:
             return ()
         return (
             f"converted to float16 later, '{self.output}' would be off by up to {self.float16_error:.2g}: T = "
-            f"{self.temperature:.4g}, and logits / T of up to {self.largest:.3g}, are too coarse there; keep the nodes "
-            "that onnxcal inspect --json lists as nodes_to_exclude in float32",
+            f"{self.temperature:.4g}, and logits / T of up to {self.largest:.3g}, are too coarse there; leave in "
+            "float32 what makes the logits, and what onnxcal inspect --json lists as nodes_to_exclude",
         )
 
     def _look_ahead(self, logits: NDArray[Any], expected: NDArray[np.float64]) -> None:

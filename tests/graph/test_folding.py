@@ -384,6 +384,26 @@ def test_float16_weights_of_a_float32_head_are_folded_where_nothing_is_lost() ->
     assert result.verification.passed
 
 
+def test_bfloat16_weights_of_a_float32_head_are_folded_where_nothing_is_lost() -> None:
+    cast = Node("Cast", ["w"], ["f"], to=TensorProto.FLOAT)
+    proto = model([cast, Node("Gemm", ["x", "f"], ["logits"])], {})
+    halves = (weights(6, 4).view(np.uint32) >> 16).astype("<u2")
+    proto.graph.initializer.append(helper.make_tensor("w", TensorProto.BFLOAT16, [6, 4], halves.tobytes(), raw=True))
+    folded = onnxcal.patch(proto, temperature=0.25, fold=True, data=X)
+    assert folded.verification.passed
+    with pytest.raises(onnxcal.ModelError, match="'w' of the model is bfloat16, too coarse"):
+        onnxcal.patch(proto, temperature=1.7, fold=True)
+
+
+def test_sparse_weights_are_refused() -> None:
+    proto = model([Node("MatMul", ["x", "w"], ["logits"])], {})
+    values = numpy_helper.from_array(np.ones(4, np.float32), "w")
+    indices = numpy_helper.from_array(np.arange(4) * 5, "w_indices")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [6, 4]))
+    with pytest.raises(onnxcal.ModelError, match="are sparse"):
+        onnxcal.patch(proto, temperature=1.7, fold=True)
+
+
 @pytest.mark.parametrize(
     ("dtype", "temperature"), [("float32", 1e-39), ("float32", 1e38), ("float16", 1e-5), ("float16", 1e6)]
 )
