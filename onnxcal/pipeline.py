@@ -11,12 +11,12 @@ from onnxcal.atomic import check_apart, check_writable
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method, check_regularisation, check_resamples
 from onnxcal.calibrators.remarks import got_worse
-from onnxcal.data import open_source
+from onnxcal.data import paths_of
 from onnxcal.errors import GateError, UsageError
 from onnxcal.graph.detect import changed_besides, find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation
-from onnxcal.graph.inspect import about, about_forced, input_names
+from onnxcal.graph.inspect import about, about_forced
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.graph.patch import unpatched
@@ -36,6 +36,7 @@ from onnxcal.heads import (
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
+from onnxcal.inference.sources import source_for
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
@@ -55,6 +56,8 @@ def calibrate(
     *,
     output: str | os.PathLike[str] | None = None,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     eval_data: Any = None,
     eval_labels: Any = None,
     no_holdout: bool = False,
@@ -88,9 +91,9 @@ def calibrate(
     Parameters
     ----------
     model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
-    data, labels : labelled validation data, see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : labelled validation data, see `onnxcal.data.open_source`.
     output : where the calibrated model goes, default `<stem>.calibrated.onnx` beside the model.
-    eval_data, eval_labels : labelled data to measure on, instead of a held-out half.
+    eval_data, eval_labels : labelled data to measure on, instead of a held-out half; read as `data` is.
     no_holdout : measure on the samples that are fitted on.
     head : which output, needed where several can be a classifier; a sequence of names calibrates several, each with a
         temperature of its own. Labels of each are then a dict by output name, or `labels_<output>` in an `.npz`.
@@ -136,15 +139,16 @@ def calibrate(
         check_writable(Path(report), force=force)
     check_apart(
         [target.path if not in_place else None, _path(save_calibration), _path(report)],
-        [file.path, data, labels, eval_data, eval_labels],
+        [file.path, *paths_of(data), labels, *paths_of(eval_data), eval_labels],
     )
     original = unpatched(file)
     hints = Hints(task, axis, activation)
     found = heads_of(file, original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
     check_form(original, found, form)
-    source = open_source(data, labels, inputs=input_names(file))
-    evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
+    known: dict[str, Any] = {"preprocess": preprocess, "label_column": label_column}
+    source = source_for(file, found[0], data, labels, **known)
+    evaluation = None if eval_data is None else source_for(file, found[0], eval_data, eval_labels, **known)
     options, chosen = run_options(original, source, batch_size, provider, threads)
     reading: dict[str, Any] = {
         "ignore_index": ignore_index, "forced": activation == "none", "progress": progress
@@ -198,6 +202,8 @@ def patch(
     output: str | os.PathLike[str] | None = None,
     data: Any = None,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     head: str | Sequence[str] | None = None,
     task: Task | None = None,
     axis: int | None = None,
@@ -220,7 +226,7 @@ def patch(
     model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
     calibration : what `fit` returned, or the path of a CAL.json.
     temperature : T, instead of a calibration.
-    data, labels : data to verify the result on, see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : data to verify the result on, see `onnxcal.data.open_source`.
     output, head, task, axis, activation, output_name, keep_logits, fold, runtime_temperature, in_place, force,
     batch_size, provider, threads, progress : as for `calibrate`.
 
@@ -234,16 +240,19 @@ def patch(
     check_task(task)
     form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     known = _calibration_to_patch(calibration, temperature)
-    if labels is not None and data is None:
-        raise UsageError("--labels does nothing without --data", hint="pass --data too, or neither")
+    for name, value in {"labels": labels, "preprocess": preprocess, "label-column": label_column}.items():
+        if value is not None and data is None:
+            raise UsageError(f"--{name} does nothing without --data", hint="pass --data too, or neither")
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
-    check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
+    check_apart([target.path if not in_place else None], [file.path, calibration, *paths_of(data), labels])
     original = unpatched(file)
     names = [unpatched_name(file, name) or known.output for name in names_of(head)]
     found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
     check_alone(found, output_name=output_name)
-    source = None if data is None else open_source(data, labels, inputs=input_names(file))
+    source = None
+    if data is not None:
+        source = source_for(file, found[0], data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(original, source, batch_size, provider, threads)
     new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits, form), known) for one in found]
     patches = all_patches(file, original, new)
@@ -282,6 +291,8 @@ def evaluate(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     head: str | None = None,
     task: Task | None = None,
     axis: int | None = None,
@@ -299,7 +310,7 @@ def evaluate(
     check_task(task)
     file = open_model(model)
     found = find_head(file, head, Hints(task, axis, activation))
-    source = open_source(data, labels, inputs=input_names(file))
+    source = source_for(file, found, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)
     collected = collect(
         file,

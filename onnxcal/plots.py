@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from onnxcal.atomic import check_apart, check_writable, write_file
 from onnxcal.calibrators import Calibration
+from onnxcal.data import paths_of
 from onnxcal.data.names import class_names_of
 from onnxcal.errors import UsageError
 from onnxcal.graph.filerecord import FileRecord, file_digest
@@ -233,6 +234,8 @@ def plot(
     output: str | os.PathLike[str],
     data: Any = None,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     temperature: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
     head: str | None = None,
@@ -257,7 +260,7 @@ def plot(
     kind : one of `KINDS`.
     source : a model, with `data`; or a LOGITS.npz.
     output : where to, `.svg`, `.png` or `.pdf`.
-    data, labels : labelled data to run a model on, see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : labelled data to run a model on, see `onnxcal.data.open_source`.
     temperature, calibration : what to look at. Without either, T is that of a patched model; else it is fitted, as
         `calibrate` (of a model: measured on a held-out half) and `fit` (of stored logits) would.
     style : `light` or `dark`.
@@ -280,18 +283,19 @@ def plot(
     check_suffix(Path(output).suffix)
     require_matplotlib()
     check_writable(Path(output), force=force)
-    check_apart([Path(output)], [source, data, labels, calibration, class_names])
+    check_apart([Path(output)], [source, *paths_of(data), labels, calibration, class_names])
     known = known_calibration(calibration, temperature)
     if data is None:
-        _check_stored(source, labels=labels, head=head, activation=activation)
+        unused = {"preprocess": preprocess, "label-column": label_column}
+        _check_stored(source, labels=labels, head=head, activation=activation, **unused)
         looked = of_stored(
             Path(source), known, task=task, axis=axis, ignore_index=ignore_index, bootstrap=bootstrap, seed=seed
         )
     else:
         looked = of_model(
-            source, data, known, labels=labels, head=head, task=task, axis=axis, activation=activation,
-            ignore_index=ignore_index, batch_size=batch_size, provider=provider, threads=threads, bootstrap=bootstrap,
-            seed=seed, progress=progress,
+            source, data, known, labels=labels, preprocess=preprocess, label_column=label_column, head=head, task=task,
+            axis=axis, activation=activation, ignore_index=ignore_index, batch_size=batch_size, provider=provider,
+            threads=threads, bootstrap=bootstrap, seed=seed, progress=progress,
         )  # fmt: skip
     what = _named(looked.subject(fitted=kind_of_plot.fitted), class_names)
     numbers = kind_of_plot.data(what)

@@ -22,7 +22,7 @@ PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
     "errors", "version", "atomic", "cores", "logits", "spool", "labels", "rows", "metrics", "calibrators", "data",
     "graph", "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects", "plots",
-    "pipeline", "patched", "torch", "cli",
+    "pipeline", "patched", "sklearn", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "view", "moves", "tails",
@@ -95,8 +95,12 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
             | {n for n in map(module_name, FILES) if n.startswith("onnxcal.report.plots.")}
             | {"onnxcal.report.plots"},
         ),
-        ("sklearn", set()),
+        ("sklearn", {"onnxcal.sklearn.estimators"}),
+        ("skl2onnx", {"onnxcal.sklearn.convert"}),
         ("scipy", set()),
+        ("PIL", {"onnxcal.data.picture"}),
+        ("pyarrow", {"onnxcal.data.arrow", "onnxcal.data.tables"}),
+        ("datasets", {"onnxcal.data.huggingface"}),
         ("onnxsim", set()),
     ],
 )
@@ -251,7 +255,8 @@ def test_option_has_the_default_of_the_python_argument(command: str) -> None:
 def test_option_is_spelled_as_in_the_contract(command: str) -> None:
     flags = {flag for option in options(command).values() for flag in option.opts}
     known = {
-        "--data", "--labels", "--batch-size", "--provider", "--threads", "--ignore-index", "--head", "--task", "--axis",
+        "--data", "--labels", "--preprocess", "--label-column",
+        "--batch-size", "--provider", "--threads", "--ignore-index", "--head", "--task", "--axis",
         "--activation", "--method", "--seed", "--force", "--json", "-q", "--quiet", "-v", "--verbose", "-o", "--output",
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",

@@ -47,9 +47,18 @@ def data_options(*, required: bool = True) -> Callable[[Function], Function]:
     return _all(
         click.option(
             "--data", metavar="DATA", required=required, type=DataName(),
-            help="x.npz, x.npy with --labels, package.module:callable or file.py:callable.",
+            help="x.npz or 'shard-*.npz', x.npy with --labels, x.csv or x.parquet, a folder of images with "
+            "--preprocess, a saved Hugging Face dataset, package.module:callable or file.py:callable.",
         ),
         click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels as .npy or .npz."),
+        click.option(
+            "--preprocess", metavar="PRESET|FILE", type=DataName(),
+            help="How images become inputs: imagenet or another preset, or a .toml or .json file (extra: images).",
+        ),
+        click.option(
+            "--label-column", metavar="NAME",
+            help="Where a table has its labels; default labels, label, y, target, targets or class (extra: tables).",
+        ),
         click.option(
             "--batch-size", metavar="N", type=_BatchSize(1), default=64, show_default=True,
             help="Samples a run; auto tries which number is fastest.",

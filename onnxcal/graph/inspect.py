@@ -134,7 +134,7 @@ def inspect(model: ModelLike) -> Inspection:
             for c, e in zip(calibrations, entries, strict=True)
         ),
         nodes_to_exclude=nodes_to_exclude(file),
-        inputs=tuple(_value(view, name) for name in input_names(file)),
+        inputs=model_inputs(file),
         opset={entry.domain or "ai.onnx": entry.version for entry in file.skeleton.opset_import},
         ir_version=file.skeleton.ir_version,
         external_data=external_locations(file),
@@ -239,6 +239,12 @@ def input_names(file: ModelFile) -> tuple[str, ...]:
     """What a model is fed, in order; initializers that are listed as inputs (IR 3) are left out."""
     initializers = {tensor.name for tensor in file.graph.initializer}
     return tuple(value.name for value in file.graph.input if value.name not in initializers)
+
+
+def model_inputs(file: ModelFile) -> tuple[ModelInput, ...]:
+    """What a model is fed, in order, and what it declares of each."""
+    view = GraphView(file)
+    return tuple(_value(view, name) for name in input_names(file))
 
 
 def _value(view: GraphView, name: str) -> ModelInput:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from onnxcal.data import Source
+from onnxcal.data.streamed import StreamedSource
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.inference.feeds import Feed, Feeder
@@ -137,7 +138,10 @@ def _first_samples(feeder: Feeder) -> Feed | None:
     """As many samples as can be tried; None if the model fixes the batch, or there are none."""
     if feeder.fixed_size is not None:
         return None
-    batch = next(feeder.source.batches(MAX_BATCH_SIZE), None)
+    source, most = feeder.source, MAX_BATCH_SIZE
+    if isinstance(source, StreamedSource) and source.sample_bytes:
+        most = max(1, min(most, BATCH_BYTES // source.sample_bytes))
+    batch = next(source.batches(most), None)
     if batch is None:
         return None
     sample_bytes = max(1, sum(array[:1].nbytes for array in batch.arrays))

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from onnxcal.calibrators.steps import Divide
-from onnxcal.data import Source, open_source
+from onnxcal.data import Source
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.detect import candidates
 from onnxcal.graph.external import external_files
-from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, wrong_weights
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
+from onnxcal.inference.sources import source_for
 from onnxcal.verification.both import BothModels
 from onnxcal.verification.checks import Check, Verification
 from onnxcal.verification.file import check_checker, check_untouched
@@ -31,6 +31,8 @@ def verify(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -43,7 +45,8 @@ def verify(
     ----------
     model : the model that was patched (or one of its patched forms).
     patched : the file that `patch` or `calibrate` wrote.
-    data, labels : see `onnxcal.data.open_source`; labels are not needed, but for the scores of a file that was changed.
+    data, labels, preprocess, label_column : see `onnxcal.data.open_source`; labels are not needed, but for the scores
+        of a file that was changed.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs both.
     tolerance : accept a file that was converted or quantised after it was calibrated, if its probabilities are within
@@ -65,7 +68,7 @@ def verify(
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UsageError(f"--tolerance {tolerance} is not between 0 and 1", hint="it is an error of a probability")
     file = open_model(model)
-    source = open_source(data, labels, inputs=input_names(file))
+    source = source_for(file, None, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)
     return _Verification(file, open_model(patched), options, tolerance).over(source, progress, chosen)
 
