@@ -22,12 +22,14 @@ from onnxcal.version import __version__
 if TYPE_CHECKING:
     from onnxcal import plots as plots
     from onnxcal.calibrators import Calibration, fit
+    from onnxcal.graph.diff import diff
     from onnxcal.graph.exclude import nodes_to_exclude
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
     from onnxcal.patched import revert, set_temperature
-    from onnxcal.pipeline import calibrate, evaluate, patch
+    from onnxcal.patching import patch
+    from onnxcal.pipeline import calibrate, evaluate
     from onnxcal.verification import verify
 
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
@@ -35,11 +37,12 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "Head": "onnxcal.graph.head",
     "calibrate": "onnxcal.pipeline",
     "collect_logits": "onnxcal.inference",
+    "diff": "onnxcal.graph.diff",
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
     "nodes_to_exclude": "onnxcal.graph.exclude",
-    "patch": "onnxcal.pipeline",
+    "patch": "onnxcal.patching",
     "revert": "onnxcal.patched",
     "set_temperature": "onnxcal.patched",
     "verify": "onnxcal.verification",
@@ -61,6 +64,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "collect_logits",
+    "diff",
     "evaluate",
     "fit",
     "inspect",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.steps import Divide
@@ -13,14 +15,16 @@ from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART
 from onnxcal.graph.folding import overridable
 from onnxcal.graph.head import Head
-from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
+from onnxcal.graph.messages import held
+from onnxcal.graph.metadata import CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import Form, HeadPatch
 from onnxcal.graph.planner import make_plan
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import Patches
-from onnxcal.verification.head import recorded_head
 
 NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
 """What is to be done to a head, and where its calibrator came from."""
@@ -122,11 +126,11 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
             )
 
 
-def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
+def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *, measured: bool = False) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
     A head that is calibrated again keeps the name, the extra output and the input for T that it was given, unless told
-    otherwise.
+    otherwise. `measured` keeps the new calibrations' scores in the file too.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -143,9 +147,14 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-        same = HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits, entry.form)
-        kept.append((same, known.as_json()))
-    return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
+        record = with_metrics(known.as_json(), recorded_metrics(file, entry))
+        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits, entry.form), record))
+    return [*kept, *((patch, _record(calibration, measured=measured)) for patch, calibration in made.values())]
+
+
+def _record(calibration: Calibration, *, measured: bool) -> dict[str, Any]:
+    metrics = calibration.metrics if measured else calibration.recorded
+    return with_metrics(calibration.as_json(), None if metrics is None else RecordedMetrics.of(metrics))
 
 
 def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:
@@ -172,3 +181,13 @@ def unusual_temperature(temperature: float) -> tuple[str, ...]:
     if 1e-4 <= temperature <= 1e4:
         return ()
     return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)
+
+
+def float16_note(temperature: float) -> tuple[str, ...]:
+    """What to say of a T that float16 cannot hold to its usual digits, as float16 converters store it."""
+    half = held(TensorProto.FLOAT16, min(max(temperature, 1e-7), 1e4))
+    if abs(half - temperature) <= 2.0**-10 * temperature:
+        return ()
+    return (
+        f"T = {temperature:g} cannot be held in float16: converted to that later, the model would have T = {half:g}",
+    )

@@ -6,19 +6,21 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Task: TypeAlias = Literal["multiclass", "binary", "multilabel"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
-FloatArray: TypeAlias = NDArray[np.floating[Any]]
-LabelArray: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
-IndexArray: TypeAlias = NDArray[np.int64]
+FloatArray: TypeAlias = "NDArray[np.floating[Any]]"
+LabelArray: TypeAlias = "NDArray[np.int64] | NDArray[np.float64]"
+IndexArray: TypeAlias = "NDArray[np.int64]"
 
 CHUNK_ELEMENTS = 1 << 16
 """Logits that are worked on at a time: 512 kB in float64, which stays in a core's cache."""

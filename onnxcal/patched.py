@@ -12,7 +12,6 @@ from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.metadata import undo_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import check_division, write_original
-from onnxcal.graph.retune import chosen_entry, retuned
 from onnxcal.graph.write import Draft, write_taking_digest
 from onnxcal.heads import unusual_temperature
 from onnxcal.results import RevertResult, SetTemperatureResult
@@ -91,6 +90,8 @@ def set_temperature(
     UsageError
         T is not positive and finite, or too large or small for the type in which the file has it.
     """
+    from onnxcal.graph.retune import chosen_entry, retuned  # NumPy, which `revert` needs not wait for
+
     file = open_model(model)
     if file.path is None:
         raise UsageError("the model is not a file", hint="pass its path, or patch it again with another temperature")

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
-from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method, check_regularisation, check_resamples
 from onnxcal.calibrators.remarks import got_worse
 from onnxcal.data import paths_of
 from onnxcal.errors import GateError, UsageError
-from onnxcal.graph.detect import changed_besides, find_head
+from onnxcal.graph.detect import find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation
 from onnxcal.graph.inspect import about, about_forced
@@ -22,17 +21,7 @@ from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
-from onnxcal.heads import (
-    NewPatch,
-    about_forms,
-    all_patches,
-    check_alone,
-    check_form,
-    form_of,
-    heads_of,
-    names_of,
-    unusual_temperature,
-)
+from onnxcal.heads import NewPatch, about_forms, all_patches, check_alone, check_form, form_of, heads_of, names_of
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
@@ -40,14 +29,14 @@ from onnxcal.inference.sources import source_for
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
-from onnxcal.output import choose_target, write, write_verified
+from onnxcal.output import choose_target, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
 from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
-from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult
+from onnxcal.report.markdown import write_summary
+from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult
 from onnxcal.subjects import class_names, subjects_of
-from onnxcal.verification.half import float16_note
 
 
 def calibrate(
@@ -79,6 +68,7 @@ def calibrate(
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    summary: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
@@ -108,6 +98,7 @@ def calibrate(
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
+    summary : write it as a short Markdown text, for a pull request or a model card.
     max_ece : refuse to write if the ECE after calibration is larger.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
@@ -137,8 +128,10 @@ def calibrate(
     if report is not None:
         check_report_libraries()
         check_writable(Path(report), force=force)
+    if summary is not None:
+        check_writable(Path(summary), force=force)
     check_apart(
-        [target.path if not in_place else None, _path(save_calibration), _path(report)],
+        [target.path if not in_place else None, _path(save_calibration), _path(report), _path(summary)],
         [file.path, *paths_of(data), labels, *paths_of(eval_data), eval_labels],
     )
     original = unpatched(file)
@@ -171,7 +164,7 @@ def calibrate(
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
-    patches = all_patches(file, original, new)
+    patches = all_patches(file, original, new, measured=True)
     written, verification, notes = write_verified(original, patches, target, source, options, progress)
     first = calibrated[0]
     if save_calibration is not None:
@@ -191,99 +184,9 @@ def calibrate(
     if report is not None:
         seen = {one.head.output: subjects_of(one.calibration, class_names(one.head)) for one in calibrated}
         write_report(result, original, report, pictures=pictures_of(seen), command=asked, force=force)
+    if summary is not None:
+        write_summary(result, summary, force=force)
     return result
-
-
-def patch(
-    model: ModelLike,
-    calibration: Calibration | str | os.PathLike[str] | None = None,
-    *,
-    temperature: float | None = None,
-    output: str | os.PathLike[str] | None = None,
-    data: Any = None,
-    labels: Any = None,
-    preprocess: Any = None,
-    label_column: str | None = None,
-    head: str | Sequence[str] | None = None,
-    task: Task | None = None,
-    axis: int | None = None,
-    activation: Activation | None = None,
-    output_name: str | None = None,
-    keep_logits: bool = False,
-    fold: bool = False,
-    runtime_temperature: bool = False,
-    in_place: bool = False,
-    force: bool = False,
-    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
-    provider: str | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> PatchResult:
-    """Put a known temperature into a model. Without `data` the result is checked, but not run.
-
-    Parameters
-    ----------
-    model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
-    calibration : what `fit` returned, or the path of a CAL.json.
-    temperature : T, instead of a calibration.
-    data, labels, preprocess, label_column : data to verify the result on, see `onnxcal.data.open_source`.
-    output, head, task, axis, activation, output_name, keep_logits, fold, runtime_temperature, in_place, force,
-    batch_size, provider, threads, progress : as for `calibrate`.
-
-    Raises
-    ------
-    ModelError, DataError, UsageError
-        Something that was passed cannot be used.
-    VerificationError
-        With `data`: the patched model does not match the reference; nothing was written.
-    """
-    check_task(task)
-    form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
-    known = _calibration_to_patch(calibration, temperature)
-    for name, value in {"labels": labels, "preprocess": preprocess, "label-column": label_column}.items():
-        if value is not None and data is None:
-            raise UsageError(f"--{name} does nothing without --data", hint="pass --data too, or neither")
-    file = open_model(model)
-    target = choose_target(file, output, in_place=in_place, force=force)
-    check_apart([target.path if not in_place else None], [file.path, calibration, *paths_of(data), labels])
-    original = unpatched(file)
-    names = [unpatched_name(file, name) or known.output for name in names_of(head)]
-    found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
-    check_alone(found, output_name=output_name)
-    source = None
-    if data is not None:
-        source = source_for(file, found[0], data, labels, preprocess=preprocess, label_column=label_column)
-    options, chosen = run_options(original, source, batch_size, provider, threads)
-    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits, form), known) for one in found]
-    patches = all_patches(file, original, new)
-    verification, notes = None, tuple[str, ...]()
-    if source is None:
-        written = write(original, patches, target)
-        notes = tuple(
-            f"output '{name}' is computed from what is calibrated, and may change with it"
-            for name in changed_besides(original, found)
-        )
-        notes += float16_note(known.temperature)
-    else:
-        written, verification, notes = write_verified(original, patches, target, source, options, progress)
-    return PatchResult(
-        model=FileRecord.of(file),
-        output=written.record,
-        head=found[0],
-        heads=tuple(found),
-        calibration=known,
-        verification=verification,
-        warnings=(
-            *(line for one in found for line in about(one)),
-            *(about_forced(original, found) if activation == "none" else ()),
-            *unusual_temperature(known.temperature),
-            *about_forms(original, patches),
-            *chosen,
-            *notes,
-        ),
-        folded=written.folded,
-        proto=written.proto,
-    )
 
 
 def evaluate(
@@ -345,15 +248,3 @@ def _check_gate(metrics: Metrics, max_ece: float | None) -> None:
             hint="fit on more or better matching data, or raise the limit",
             known={"metrics": metrics},
         )
-
-
-def _calibration_to_patch(
-    calibration: Calibration | str | os.PathLike[str] | None, temperature: float | None
-) -> Calibration:
-    if (calibration is None) == (temperature is None):
-        raise UsageError(
-            "a patch needs either a temperature or a calibration", hint="pass --temperature T or --calibration CAL.json"
-        )
-    if temperature is not None:
-        return Calibration(float(temperature))
-    return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]

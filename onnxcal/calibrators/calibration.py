@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.calibrators.evidence import Comparison, FittedOn, believed, enough_samples, interval
 from onnxcal.calibrators.steps import Step
@@ -19,7 +18,11 @@ from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import DataError, UsageError
 from onnxcal.logits import TASKS, Probabilities, Task, as_array
 from onnxcal.metrics import Metrics
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.rows import default_axis, logit_rows, task_of_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCHEMA = "onnxcal/1"
 METHODS = ("temperature",)
@@ -81,6 +84,8 @@ class Calibration:
     """What it is measured on; None if it is not."""
     tested: float | None = field(default=None, repr=False, metadata={"json": False})
     """The p-value that was read back with it."""
+    recorded: RecordedMetrics | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+    """The scores that were read back with it, from a CAL.json."""
     warnings: tuple[str, ...] = field(default=(), metadata={"json": False})
     """What the user should know about the fit, one sentence each."""
 
@@ -207,7 +212,15 @@ class Calibration:
             raise DataError(
                 f"calibration '{path}' is not a document of schema {SCHEMA}", hint="pass what onnxcal fit -o wrote"
             )
-        return cls.from_dict(document.get("calibration"), where=f"calibration '{path}'")
+        found = cls.from_dict(document.get("calibration"), where=f"calibration '{path}'")
+        if not document.get("metrics"):
+            return found
+        try:
+            return replace(found, recorded=RecordedMetrics.from_dict(document["metrics"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise DataError(
+                f"calibration '{path}': metrics are not what onnxcal wrote", hint="fit it again with onnxcal fit"
+            ) from None
 
     @classmethod
     def from_dict(cls, values: Any, *, where: str) -> Calibration:

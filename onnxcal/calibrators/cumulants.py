@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -214,6 +213,8 @@ def _over_pieces(
         parts = run(0)
     else:
         parts = [Cumulants(0.0)] * len(bounds)
+        from concurrent.futures import ThreadPoolExecutor  # 20 ms that a patch without a fit need not wait
+
         with ThreadPoolExecutor(threads) as pool:
             for first, made in enumerate(pool.map(run, range(threads))):
                 parts[first::threads] = made

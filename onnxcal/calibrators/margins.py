@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.logits import FloatArray, IndexArray, Sample, all_finite
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FEW_CLASSES = 32
 """Below this, sums over classes are far cheaper along the first axis, (K, n), than along the last, (n, K)."""
@@ -26,7 +28,7 @@ COMPILED_ELEMENTS = 1 << 21
 PREPARED_ELEMENTS = 1 << 18
 """Up to here the float32 margins of all rows are kept from pass to pass: 1 MB."""
 
-Rows = NDArray[np.float64]
+Rows: TypeAlias = "NDArray[np.float64]"
 
 
 @dataclass(frozen=True, eq=False)

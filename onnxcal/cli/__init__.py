@@ -28,6 +28,7 @@ COMMANDS = {
     "fit": "Fit a calibrator on stored logits.",
     "patch": "Put a known temperature into a model.",
     "verify": "Run a patched model and check that it is what its calibration says.",
+    "diff": "What a patch changed in a file, node by node and byte by byte, and whether anything else did.",
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
     "set-temperature": "Change T in a patched model, in place, without fitting again.",

@@ -161,6 +161,14 @@ def shown_options() -> Callable[[Function], Function]:
     )
 
 
+def junit_option() -> Callable[[Function], Function]:
+    """`--junit`."""
+    return click.option(
+        "--junit", metavar="FILE.xml", type=click.Path(path_type=Path),
+        help="Write every check as a test in JUnit XML, also when one fails; replaces an older one.",
+    )  # fmt: skip
+
+
 def plot_option() -> Callable[[Function], Function]:
     """`--plot`."""
     return click.option("--plot", is_flag=True, help="Draw a reliability diagram in the terminal.")

@@ -37,7 +37,7 @@ def external_files(model: ModelFile) -> tuple[Path, ...]:
 
 
 def external_file(model: ModelFile, location: str) -> Path:
-    """The file at a location of the model, checked; raises as `external_files` does."""
+    """The file at a location, checked as by `external_files`."""
     what = f"external data '{location}' of {model.name}"
     if model.folder is None:
         raise ModelError(f"{what} cannot be found: the model was not read from a file", hint="pass the model's path")

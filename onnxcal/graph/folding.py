@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-
-import onnx
+from typing import TYPE_CHECKING
 
 from onnxcal.errors import ModelError
 from onnxcal.graph.head import Added, Fed, Head
@@ -17,6 +16,9 @@ from onnxcal.graph.moves import DEFAULT_DOMAINS, moves_values
 from onnxcal.graph.plan import Rename, Scaling
 from onnxcal.graph.types import FLOAT_NAMES
 from onnxcal.graph.view import GraphView
+
+if TYPE_CHECKING:
+    import onnx
 
 _PASSES = frozenset({"Neg", "Relu", "LeakyRelu", "Gather", "Slice", "Expand", "ReduceMean", "ReduceSum"}) | frozenset(
     {"AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool"}

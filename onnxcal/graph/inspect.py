@@ -12,13 +12,14 @@ from onnxcal.graph.exclude import nodes_to_exclude
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Complemented, Fed, Head, Selected, Transposed
-from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.metadata import calibrated_heads, recorded_metrics, undo_of, version_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.plan import Form
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.way import Way, way_of
+from onnxcal.metrics.recorded import RecordedMetrics
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ class Inspection:
     """Outputs that cannot be calibrated and why, and what is odd about the heads and the file."""
     nodes: int = field(default=0)
     """Number of nodes in the main graph."""
+    metrics: tuple[RecordedMetrics | None, ...] = ()
+    """Scores of every calibrated head, as they were measured then; None of those that were not."""
+    made_from: str | None = None
+    """Digest of the model that was patched; None if it is not."""
+    made_by: str | None = None
+    """Version of onnxcal that patched it."""
     ways: tuple[Way | None, ...] = field(default=(), metadata={"json": False})
     """How each head ends; None where it cannot be patched."""
     others: tuple[ModelInput, ...] = field(default=(), metadata={"json": False})
@@ -117,6 +124,7 @@ def inspect(model: ModelLike) -> Inspection:
         shared = tuple(_shared(found, head))
         warnings += [sentence for sentence in about(head) if not shared or sentence not in _selection(head)]
         warnings += shared
+    entries = calibrated_heads(file)
     calibrations = tuple(
         replace(
             Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}"),
@@ -140,6 +148,9 @@ def inspect(model: ModelLike) -> Inspection:
         external_data=external_locations(file),
         warnings=tuple(warnings),
         nodes=len(file.graph.node),
+        metrics=tuple(recorded_metrics(file, entry) for entry in entries),
+        made_from=undo_of(file).sha256 if entries else None,
+        made_by=version_of(file) if entries else None,
         ways=tuple(ways),
         others=others,
     )

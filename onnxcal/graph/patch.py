@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnxcal.calibrators.steps import Divide
@@ -17,6 +17,7 @@ from onnxcal.graph import wire
 from onnxcal.graph.edit import is_folded, undo_edit
 from onnxcal.graph.head import Head
 from onnxcal.graph.mapped import ModelBytes
+from onnxcal.graph.messages import numbers_of
 from onnxcal.graph.metadata import (
     CalibratedHead,
     Undo,
@@ -26,7 +27,6 @@ from onnxcal.graph.metadata import (
     undo_of,
 )
 from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
-from onnxcal.graph.payload import scaled_values, tensor_values, values_in
 from onnxcal.graph.plan import DIVIDE, HeadPatch, role_of
 from onnxcal.graph.planner import make_plan
 from onnxcal.graph.records import edit_for
@@ -61,14 +61,27 @@ class Patch:
         """The patched model in memory."""
         return join(self.source, self.pieces) + self.trailer(self.source.sha256)
 
+    def equals(self, patched: ModelFile) -> bool:
+        """Whether a file is what would be written; memory stays small."""
+        position = 0
+        for piece in (*self.pieces, self.trailer(self.source.sha256)):
+            for block in [piece] if isinstance(piece, bytes) else self.source.data.read(*piece):
+                if patched.buffer[position : position + len(block)] != block:
+                    return False
+                position += len(block)
+        return position == patched.size
 
-def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]]) -> Patch:
+
+def make_patch(
+    model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]], *, version: str = __version__
+) -> Patch:
     """The patch that puts calibrators before the activations of some heads.
 
     Parameters
     ----------
     model : the unpatched model (see `unpatched`).
     patches : for each head what to do, and its calibration as JSON data for the metadata.
+    version : of onnxcal, for the metadata.
 
     Raises
     ------
@@ -85,7 +98,7 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
     ]
 
     def trailer(sha256: str) -> bytes:
-        return _opset_record(plan.opset) + metadata_records(__version__, heads, undo, sha256)
+        return _opset_record(plan.opset) + metadata_records(version, heads, undo, sha256)
 
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces) + len(trailer("0" * 64))
     if size > ONNXRUNTIME_LARGEST >= model.size:
@@ -142,12 +155,10 @@ def wrong_weights(original: ModelFile, patched: ModelFile, patches: Sequence[Hea
     """The first of the weights that T is folded into that does not hold the original's, divided; None if all do."""
     if all(patch.form != "folded" for patch in patches):
         return None
-    for scaling in make_plan(GraphView(original), patches).scalings:
-        name = scaling.copy or scaling.tensor
-        tensor, raw = scaled_values(original, scaling)
-        if not np.array_equal(tensor_values(patched, name), values_in(raw, tensor), equal_nan=True):
-            return name
-    return None
+    from onnxcal.graph.payload import is_scaled  # NumPy, which a division needs not wait for
+
+    scalings = make_plan(GraphView(original), patches).scalings
+    return next((s.copy or s.tensor for s in scalings if not is_scaled(original, patched, s)), None)
 
 
 def check_division(patched: ModelFile, output: str, temperature: float) -> None:
@@ -161,11 +172,13 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
     """The inserted nodes that divide by a temperature, as it reads back from the file."""
     for node in view.graph.node:
         if node.op_type == "Div" and role_of(node) == DIVIDE:
-            divisor = view.constant(node.input[1])
-            if divisor is None:
+            divisor = view.constant_tensor(node.input[1])
+            numbers = None if divisor is None else numbers_of(divisor)
+            if divisor is None or not numbers:
                 continue
-            rounding = 1e-6 if divisor.dtype.itemsize > 2 else 2.0**-8  # a file that was converted since may be coarse
-            if np.allclose(divisor.astype(np.float64), temperature, rtol=rounding, atol=0):
+            coarse = len(divisor.raw_data) < 4 * len(numbers)  # of a file that was converted since
+            rounding = 2.0**-8 if coarse else 1e-6
+            if all(math.isclose(number, temperature, rel_tol=rounding) for number in numbers):
                 yield node
 
 

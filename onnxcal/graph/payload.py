@@ -81,6 +81,13 @@ def scaled_values(model: ModelFile, scaling: Scaling) -> tuple[TensorProto, byte
     return tensor, raw
 
 
+def is_scaled(original: ModelFile, patched: ModelFile, scaling: Scaling) -> bool:
+    """Whether a patched file holds exactly what a scaling makes of the original's numbers."""
+    tensor, raw = scaled_values(original, scaling)
+    found = tensor_values(patched, scaling.copy or scaling.tensor)
+    return np.array_equal(found, values_in(raw, tensor), equal_nan=True)
+
+
 def held(values: NDArray[np.float64], elem_type: int) -> bytes | None:
     """Positive numbers in an element type, as little-endian bytes; None if it does not hold all their digits."""
     raw = rounded(values, elem_type)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from onnx import TensorProto, helper
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.errors import ModelError
 from onnxcal.graph.draft import (
@@ -20,10 +19,10 @@ from onnxcal.graph.draft import (
     OPSET_TO_IMPORT,
     GraphDraft,
     Shape,
-    numpy_type,
 )
 from onnxcal.graph.folding import folding_of
 from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Fed, Head
+from onnxcal.graph.messages import SMALLEST_NORMAL, held, make_value_info
 from onnxcal.graph.plan import DIVIDE, HeadPatch, NoPostTransform, PatchPlan, Rename
 from onnxcal.graph.types import FLOAT_NAMES, TensorType
 from onnxcal.graph.view import GraphView
@@ -114,7 +113,7 @@ class _Planner(GraphDraft):
             for value in declared:
                 self.value_infos.remove(value)
             shape = self.view.type_of(patch.head.logits).shape
-            plain = helper.make_tensor_value_info(calibrated, ELEM_TYPES[patch.head.dtype], shape)
+            plain = make_value_info(calibrated, ELEM_TYPES[patch.head.dtype], shape)
             self.new_outputs += declared or [plain]
 
     def _fold(self, patch: HeadPatch) -> None:
@@ -132,7 +131,7 @@ class _Planner(GraphDraft):
         logits = self.raw.get(head.logits, head.logits)
         declared = self.view.is_declared(head.logits) or patch.form == "folded"
         if not declared and tensor.rank is not None and not self.shapeless:
-            self.value_infos.append(helper.make_tensor_value_info(logits, own, tensor.shape))
+            self.value_infos.append(make_value_info(logits, own, tensor.shape))
         first = min(site.readers)
         tail, calibrated = self._calibrate(first, patch, logits, tensor.shape)
         fed = calibrated
@@ -202,7 +201,7 @@ class _Planner(GraphDraft):
         if self.opset < 10:  # where a Constant holds no integers
             self.insert(at, "Slice", [material], column, "second column", axes=[head.axis], starts=[1], ends=[2])
         else:
-            index = self.tensor(at, "onnxcal_second_column", np.array([1], np.int64))
+            index = self.tensor(at, "onnxcal_second_column", TensorProto.INT64, 1)
             self.insert(at, "Gather", [material, index], column, "second column", axis=head.axis)
         return column, shape
 
@@ -215,7 +214,7 @@ class _Planner(GraphDraft):
                 "Max to keep their logarithms finite",
                 hint="export it at opset 8 or later",
             )
-        least = self.tensor(at, "onnxcal_smallest", np.array([SMALLEST_PROBABILITY], numpy_type(own)))
+        least = self.tensor(at, "onnxcal_smallest", own, SMALLEST_PROBABILITY)
 
         def log(values: str, base: str) -> str:
             kept = self.declare(f"{base}_kept", own, shape)
@@ -227,7 +226,7 @@ class _Planner(GraphDraft):
         logs = log(p, head.logits)
         if head.activation != "sigmoid":
             return logs
-        one = self.tensor(at, "onnxcal_one", np.array([1], numpy_type(own)))
+        one = self.tensor(at, "onnxcal_one", own, 1)
         complement = self.declare(f"{head.logits}_complement", own, shape)
         self.insert(at, "Sub", [one, p], complement, "complement")
         odds = self.declare(f"{head.logits}_log_odds", own, shape)
@@ -248,7 +247,7 @@ class _Planner(GraphDraft):
             return made
         p = self.declare(f"{head.output}_positive", tail, shape)
         less = self.declare(f"{head.output}_negative", tail, shape)
-        one = self.tensor(at, "onnxcal_one", np.array([1], numpy_type(tail)))
+        one = self.tensor(at, "onnxcal_one", tail, 1)
         self.insert(at, "Sigmoid", [calibrated], p, "activation")
         self.insert(at, "Sub", [one, p], less, "complement")
         self.insert(at, "Concat", [less, p], made, "both columns", axis=head.axis)
@@ -307,15 +306,16 @@ class _Planner(GraphDraft):
         self.insert(at, "Transpose", [probabilities], target, "classes back", perm=back)
 
     def _temperature(self, before: int, value: float, elem_type: int, shape: Sequence[int]) -> str:
-        dtype = numpy_type(elem_type)
-        with np.errstate(over="ignore", under="ignore"):
-            array = np.full(shape, value, dtype)
-        if not (np.isfinite(array).all() and array.min() >= np.finfo(dtype).tiny):
+        try:
+            fits = held(elem_type, value) >= SMALLEST_NORMAL[elem_type]
+        except OverflowError:
+            fits = False
+        if not fits:
             raise ModelError(
-                f"temperature {value:g} cannot be held in {dtype.name}, the type of the head",
+                f"temperature {value:g} cannot be held in {FLOAT_NAMES[elem_type]}, the type of the head",
                 hint="check the scale of the logits; or export the model in float64",
             )
-        return self.tensor(before, "onnxcal_temperature", array)
+        return self.tensor(before, "onnxcal_temperature", elem_type, value, shape)
 
     def _temperature_input(self, before: int, value: float, elem_type: int) -> str:
         """T as an initializer that is a graph input as well: its default, which whoever runs the model may override."""
@@ -326,7 +326,7 @@ class _Planner(GraphDraft):
                 hint=f"export it in IR version {IR_WITH_INITIALIZERS_APART} or later, or drop --runtime-temperature",
             )
         name = self._temperature(before, value, elem_type, [1])
-        self.inputs.append(helper.make_tensor_value_info(name, elem_type, [1]))
+        self.inputs.append(make_value_info(name, elem_type, [1]))
         self.temperature_inputs[-1] = name
         return name
 

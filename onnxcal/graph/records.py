@@ -12,7 +12,6 @@ from onnxcal.graph import wire
 from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART, constant_node
 from onnxcal.graph.edit import FieldEdit, GraphEdit
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.payload import copied, scaled_constant, scaled_initializer, scaled_values
 from onnxcal.graph.plan import PatchPlan, Rename, Scaling
 from onnxcal.graph.skeleton import (
     ATTRIBUTE_GRAPHS,
@@ -90,6 +89,10 @@ class _Scaled:
 
 def _scaled(model: ModelFile, scalings: Sequence[Scaling]) -> _Scaled:
     scaled = _Scaled({}, {}, [], [])
+    if not scalings:
+        return scaled
+    from onnxcal.graph.payload import copied, scaled_constant, scaled_initializer, scaled_values  # NumPy
+
     initializers = {tensor.name: index for index, tensor in enumerate(model.graph.initializer)}
     nodes = {name: index for index, node in enumerate(model.graph.node) for name in node.output}
     for scaling in scalings:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.logits import IndexArray, Probabilities, Sample, chunks
 from onnxcal.metrics import pointwise
 from onnxcal.metrics.pointwise import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DEFAULT_BINS = 15
 Z95 = 1.959963984540054

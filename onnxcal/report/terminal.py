@@ -6,10 +6,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.head import Head
@@ -17,7 +14,17 @@ from onnxcal.graph.inspect import Inspection, ModelInput
 from onnxcal.graph.way import Way
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.report.bars import bar_glyphs_for, reliability_lines
-from onnxcal.report.console import LABEL_WIDTH, console, print_next, print_rows, print_warnings, wrapped
+from onnxcal.report.console import (
+    LABEL_WIDTH,
+    Styled,
+    console,
+    print_line,
+    print_next,
+    print_rows,
+    print_warnings,
+    width,
+    wrapped,
+)
 from onnxcal.report.drawing import draw, glyphs_for, sizes
 from onnxcal.report.verdict import sentence
 from onnxcal.results import (
@@ -30,7 +37,11 @@ from onnxcal.results import (
     RevertResult,
     SetTemperatureResult,
 )
-from onnxcal.verification import Moved, Verification, VerifyResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from onnxcal.verification import Moved, Verification, VerifyResult
 
 _DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
 _FORMS = {"division": "", "folded": "; folded into the weights", "input": "; default of the input '{}'"}
@@ -128,7 +139,7 @@ def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
     table = _score_table(f"{result.metrics.n_samples:,} samples", "")
     for name, value in _scores(result.metrics):
         table.add_row(name, value)
-    console().print(Padding(table, (1, 0, 1, 2), expand=False))
+    _print_table(table, below=1)
     print_warnings(result.warnings)
 
 
@@ -161,7 +172,6 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
     runtime = result.verification.runtimes[0]
     model, patched = _path(result.model.path), _path(result.output.path)
     folder = os.path.dirname(patched)
-    screen = console()
     for paragraph in (
         "A small convolutional network, trained on 200 images of handwritten digits until it knew them by heart.",
         f"On {result.metrics.n_samples:,} images that neither the training nor the fit saw, it is "
@@ -170,7 +180,7 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
         f"Dividing its logits by one number, fitted on the other half of the images, mends that: now it is "
         f"{after.confidence:.1%} sure, and as often right as before. {_sure_but_wrong(after)}",
     ):
-        screen.print("\n".join(wrapped(paragraph, screen.width)) + "\n", soft_wrap=True)
+        print_line(("\n".join(wrapped(paragraph, width())) + "\n", ""))
     print_rows(_fitted(result.calibration))
     _print_metrics(result.metrics)
     _print_verification(result.verification, verbose)
@@ -197,7 +207,7 @@ def print_reliability(metrics: Metrics | Scores | None) -> None:
     panels = [(title, scores.bins) for title, scores in both]
     screen.print()
     for line in reliability_lines(panels, screen.width - 2, bar_glyphs_for(screen.encoding)):
-        screen.print(Text("  " + line), soft_wrap=True)
+        print_line(("  " + line, ""))
     screen.print()
 
 
@@ -303,7 +313,7 @@ def _print_metrics(metrics: Metrics) -> None:
         for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True)
     ]
     changes = [] if metrics.intervals is None else [(name, change) for name, *_, change in rows if change]
-    if console().width < _NARROW:
+    if width() < _NARROW:
         console().print(f"\n  {title}")
         _print_scores(_score_table("", "before", "after"), (row[:3] for row in rows))
         if changes:
@@ -319,8 +329,8 @@ def _print_metrics(metrics: Metrics) -> None:
     }[metrics.split]
     floor = f"Of as many samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
     for said in filter(None, (note, floor)):
-        for line in wrapped(said, console().width - 3):
-            console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
+        for line in wrapped(said, width() - 3):
+            print_line((f"   {line}", "dim"))
     console().print()
 
 
@@ -334,10 +344,18 @@ def _change(metrics: Metrics, name: str) -> str:
 def _print_scores(table: Table, rows: Iterable[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
-    console().print(Padding(table, (1, 0, 0, 2), expand=False))
+    _print_table(table, below=0)
+
+
+def _print_table(table: Table, *, below: int) -> None:
+    from rich.padding import Padding
+
+    console().print(Padding(table, (1, 0, below, 2), expand=False))
 
 
 def _score_table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), header_style="bold")
     table.add_column(title, no_wrap=True)
     for column in columns:
@@ -357,7 +375,7 @@ def _scores(scores: Scores) -> list[tuple[str, str]]:
 
 def _print_verification(verification: Verification, verbose: bool) -> None:
     style = "bold green" if verification.passed else "bold red"
-    rows: list[tuple[str, str | Text]] = [("verified", Text(verdict(verification), style=style))]
+    rows: list[tuple[str, str | Styled]] = [("verified", Styled(verdict(verification), style))]
     if verbose:
         rows += [(" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in verification.checks]
     print_rows(rows)
@@ -368,7 +386,7 @@ def _print_drawing(way: Way) -> None:
     screen = console()
     for line in draw(way, screen.width - LABEL_WIDTH, glyphs_for(screen.encoding)):
         pieces = [(text, _DRAWN[style]) for text, style in line]
-        screen.print(Text.assemble(" " * LABEL_WIDTH, *pieces), soft_wrap=True)
+        print_line((" " * LABEL_WIDTH, ""), *pieces)
 
 
 def _path(path: str | None) -> str:

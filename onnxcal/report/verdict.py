@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.remarks import SIGNIFICANT
 from onnxcal.metrics import Metrics
+from onnxcal.metrics.recorded import RecordedMetrics
 
 Outcome: TypeAlias = Literal["better", "worse", "undecided", "unneeded"]
 
@@ -17,7 +18,7 @@ _WHERE = {
 }
 
 
-def outcome(calibration: Calibration, metrics: Metrics) -> Outcome:
+def outcome(calibration: Calibration, metrics: Metrics | RecordedMetrics) -> Outcome:
     """What calibration did to the NLL, which is the judge: a fit of T lowers it, and no wrong probabilities can.
 
     `unneeded` if T is not distinguishable from 1, `undecided` if the 95 % interval of the change holds 0; without
@@ -31,7 +32,7 @@ def outcome(calibration: Calibration, metrics: Metrics) -> Outcome:
     return "better" if high < 0 else "worse" if low > 0 else "undecided"
 
 
-def sentence(calibration: Calibration, metrics: Metrics) -> str:
+def sentence(calibration: Calibration, metrics: Metrics | RecordedMetrics) -> str:
     """The outcome in words, with NLL and ECE before and after, and where they were measured."""
     t = f"T = {calibration.temperature:.3g}"
     sure = "" if metrics.intervals is None else "measurably "

@@ -18,7 +18,8 @@ from onnxcal.graph.filerecord import FileRecord, file_digest
 from onnxcal.graph.head import SMALLEST_PROBABILITY, Activation, Added, Head
 from onnxcal.inference.collect import Progress
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
-from onnxcal.pipeline import calibrate, patch
+from onnxcal.patching import patch
+from onnxcal.pipeline import calibrate
 from onnxcal.results import CalibrateResult, PatchResult
 from onnxcal.sklearn.check import (
     TOLERANCE,

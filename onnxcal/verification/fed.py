@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from onnx import helper
 
-from onnxcal.graph.draft import numpy_type
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.view import GraphView
 from onnxcal.verification.checks import Check
@@ -29,7 +29,9 @@ class TemperatureInput:
         default = comparison.temperature
         self.temperature = default / 2 if default >= 1 else 2 * default
         elem_type = GraphView(patched).type_of(self.name).elem_type
-        self.value = np.full(1, self.temperature, numpy_type(elem_type) if self.is_there else np.float32)
+        self.value = np.full(
+            1, self.temperature, helper.tensor_dtype_to_np_dtype(elem_type) if self.is_there else np.float32
+        )
         entry = replace(comparison.entry, calibration={**comparison.entry.calibration, "temperature": self.temperature})
         self.comparison = HeadComparison(original, patched, entry, comparison.head, tolerance=comparison.given)
 

@@ -43,13 +43,3 @@ def float16_error(logits: NDArray[Any], head: Head, temperature: float, expected
 def float16_temperature(temperature: float) -> Any:
     """T as a float16 converter stores it: a NumPy float16."""
     return np.float16(min(max(temperature, SMALLEST), LARGEST))
-
-
-def float16_note(temperature: float) -> tuple[str, ...]:
-    """What to say of a T that float16 cannot hold to its usual digits."""
-    half = float(float16_temperature(temperature))
-    if abs(half - temperature) <= 2.0**-10 * temperature:
-        return ()
-    return (
-        f"T = {temperature:g} cannot be held in float16: converted to that later, the model would have T = {half:g}",
-    )

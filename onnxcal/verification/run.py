@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onnxcal.calibrators.steps import Divide
 from onnxcal.data import Source
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.detect import candidates
@@ -14,14 +13,14 @@ from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, wrong_weights
-from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.remade import recorded_head, recorded_patch
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.sources import source_for
 from onnxcal.verification.both import BothModels
 from onnxcal.verification.checks import Check, Verification
 from onnxcal.verification.file import check_checker, check_untouched
-from onnxcal.verification.head import HeadComparison, recorded_head
+from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.moved import Moved, how_far
 
 
@@ -142,10 +141,7 @@ class _Verification:
         """The weights that T is folded into hold the original's, divided."""
         if not self.untouched.passed or all(c.entry.form != "folded" for c in self.comparisons):
             return
-        patches = [
-            HeadPatch(c.head, (Divide(c.temperature),), c.entry.output_name, c.entry.keep_logits, c.entry.form)
-            for c in self.comparisons
-        ]
+        patches = [recorded_patch(self.original, self.patched, c.entry) for c in self.comparisons]
         wrong = wrong_weights(self.original, self.patched, patches)
         detail = "the original's, divided by T" if wrong is None else f"'{wrong}' is not the original's, divided by T"
         yield Check("folded weights", wrong is None, None, None, detail)
