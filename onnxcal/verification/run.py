@@ -12,8 +12,8 @@ from onnxcal.graph.detect import candidates
 from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched, wrong_weights
-from onnxcal.graph.remade import recorded_head, recorded_patch
+from onnxcal.graph.patch import unpatched
+from onnxcal.graph.remade import recorded_head
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.sources import source_for
@@ -125,7 +125,7 @@ class _Verification:
         run = BothModels(self.original, self.patched, [*self.comparisons, *self.siblings], self.options)
         run.over(source, progress)
         changed, lenient = not self.untouched.passed, self.tolerance is not None
-        checks = [self.untouched, check_checker(self.original, self.patched), *self._folded(), *run.checks()]
+        checks = [self.untouched, check_checker(self.original, self.patched), *run.checks()]
         if changed and lenient:
             checks = [_waived(check) for check in checks]
         notes = [*chosen, *run.notes, *(note for comparison in run.comparisons for note in comparison.notes())]
@@ -136,15 +136,6 @@ class _Verification:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
         passed = all(check.passed for check in checks)
         return VerifyResult(Verification(passed, (run.runtime(),), tuple(checks)), moved, tuple(notes))
-
-    def _folded(self) -> Iterator[Check]:
-        """The weights that T is folded into hold the original's, divided."""
-        if not self.untouched.passed or all(c.entry.form != "folded" for c in self.comparisons):
-            return
-        patches = [recorded_patch(self.original, self.patched, c.entry) for c in self.comparisons]
-        wrong = wrong_weights(self.original, self.patched, patches)
-        detail = "the original's, divided by T" if wrong is None else f"'{wrong}' is not the original's, divided by T"
-        yield Check("folded weights", wrong is None, None, None, detail)
 
 
 _WAIVED = ("untouched bytes", "other outputs")
