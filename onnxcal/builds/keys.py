@@ -78,6 +78,8 @@ OPTIONS: Mapping[str, Key] = {
     "seed": Key("integer", "Of the holdout split and resamples.", minimum=0),
     "output-name": Key("string", "New name of the output."),
     "keep-logits": Key("boolean", "Add the calibrated logits as one more output."),
+    "fold": Key("boolean", "Divide the last weights by T, so that no division is added."),
+    "runtime-temperature": Key("boolean", "Make T an optional input of the graph."),
     "batch-size": Key("integer", "Samples a run.", minimum=1, word="auto"),
     "provider": Key("string", "onnxruntime execution provider."),
     "threads": Key("integer", "Threads of one run; default all cores.", minimum=1, is_result=False),
