@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onnxcal.data.npz import LABEL_NAMES
-from onnxcal.errors import DataError, OnnxcalError, UsageError
+from onnxcal.errors import DataError, ModelError, OnnxcalError, UsageError
 from onnxcal.logits import as_array
 
 Unpack: TypeAlias = Callable[[Any], tuple[Any, Any]]
@@ -45,8 +45,23 @@ class Inputs:
         return Inputs(tuple(map(change, self.positional)), {name: change(x) for name, x in self.by_name.items()})
 
     def call(self, module: nn.Module) -> Any:
-        """What the module returns for them."""
-        return module(*self.positional, **self.by_name)
+        """What the module returns for them.
+
+        Raises
+        ------
+        ModelError
+            It raised something.
+        """
+        try:
+            return module(*self.positional, **self.by_name)
+        except OnnxcalError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(tuple(x.shape)) for x in self.tensors)
+            raise ModelError(
+                f"{type(module).__name__} raised {type(error).__name__} on a batch of shape {shapes}: {error}",
+                hint="it must run on batches of any size, as the loader yields them",
+            ) from error
 
 
 class LoaderBatches:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ Exporter: TypeAlias = Literal["dynamo", "torchscript"]
 EXPORTERS: tuple[Exporter, ...] = get_args(Exporter)
 INLINE_BYTES = 1 << 30
 """Weights beyond this go into a file of their own beside the model; protobuf ends at twice that."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def check_exporter(exporter: str) -> None:
@@ -71,9 +73,9 @@ def write_onnx(
     except Exception as error:  # the exporters raise whatever the tracer, the converter or protobuf does
         other = "torchscript" if exporter == "dynamo" else "dynamo"
         raise ModelError(
-            f"torch's {exporter} exporter cannot export {type(module).__name__}: {_first_line(error)}",
+            f"torch's {exporter} exporter cannot export {type(module).__name__}: {_reason(error)}",
             hint=f"pass exporter='{other}'; or export it yourself and pass the file to onnxcal.calibrate",
-            details=str(error),
+            details=_COLOUR.sub("", str(error)),
         ) from error
     said = [str(w.message).strip().split("\n")[0] for w in caught if w.category.__name__ == "TracerWarning"]
     return tuple(dict.fromkeys(said))
@@ -145,13 +147,14 @@ def _two_samples(x: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[warnings.WarningMessage]]:
     """The exporters print, log and warn of what is no concern of a user; the warnings are kept."""
-    logger = logging.getLogger("torch.onnx")
+    logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with (
             warnings.catch_warnings(record=True) as caught,
             contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
         ):
             warnings.simplefilter("always")
             yield caught
@@ -159,7 +162,10 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
         logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
-    lines: list[Any] = [line for line in str(error).strip().splitlines() if line.strip()]
+def _reason(error: BaseException) -> str:
+    """What went wrong, from the innermost exception: those around it tell which step of the export it was."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."

@@ -372,6 +372,39 @@ def test_a_module_that_is_still_training_is_refused(kind: str, words: str, tmp_p
     assert left_in(tmp_path) == []
 
 
+class Branching(Network):
+    """A branch that depends on the numbers."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        z = self.logits(image)
+        return z if z.sum() > -1e9 else -z
+
+
+def test_what_an_exporter_cannot_follow_is_an_error_or_a_warning(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = Branching(10)
+    made.load_state_dict(network().state_dict())
+    with pytest.raises(onnxcal.ModelError, match=r"dynamo exporter cannot export Branching: .*data-dependent"):
+        export_calibrated(made, loader(), tmp_path / "out.onnx", exporter="dynamo")
+    assert capfd.readouterr() == ("", "")
+    assert left_in(tmp_path) == []
+    result = export_calibrated(made, loader(), tmp_path / "out.onnx", **FAST)
+    assert "torch: Converting a tensor to a Python boolean" in result.warnings[-1]
+
+
+class Reshaping(Network):
+    """One that knows its batch size."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.logits(image.reshape(100, 1, 8, 8))
+
+
+def test_a_module_that_does_not_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(onnxcal.ModelError, match=r"Reshaping raised RuntimeError on a batch of shape \(50, 1, 8, 8\)"):
+        export_calibrated(Reshaping(10), loader(), tmp_path / "out.onnx", **FAST)
+
+
 # The check against torch
 
 
