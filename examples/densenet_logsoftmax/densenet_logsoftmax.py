@@ -68,7 +68,7 @@ class Recipe:
     """Share of each label that is spread over all classes."""
 
 
-RECIPES = {"trained for long": Recipe(100), "stopped early": Recipe(6), "labels smoothed": Recipe(60, 0.3)}
+RECIPES = {"trained for long": Recipe(100), "stopped early": Recipe(4), "labels smoothed": Recipe(60, 0.3)}
 
 
 def train(model: nn.Module, data: TensorDataset, recipe: Recipe) -> None:
@@ -125,7 +125,7 @@ def experiment(folder: Path, *, small: bool = False) -> dict[str, dict[str, floa
         onnxcal.plots.reliability_diagram(t, at="before", ax=ax, legend=False)
         verdict = "too sure" if t.temperature > 1 else "not sure enough"
         ax.text(
-            0.5, 1.2, f"{name}: {verdict}, T = {t.temperature:.2f}", transform=ax.transAxes, ha="center", fontsize=13
+            0.5, 1.2, f"{name}: {verdict}, T = {t.temperature:.2f}", transform=ax.transAxes, ha="center", fontsize=12
         )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     onnxcal.plots.save(figure, folder / "densenet_logsoftmax.svg", force=True)

@@ -24,6 +24,7 @@ from onnxcal.torch import export_calibrated
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 T_SHIRT, SHIRT = 0, 6
 EPOCHS, ENOUGH = 15, 6
+NAMES = {"val": "validation", "test": "test"}
 QUICK = "torchscript"
 """The exporter of the small setting; the other takes seconds, even of a small network."""
 
@@ -107,7 +108,7 @@ def draw(logits: dict[str, tuple[np.ndarray, np.ndarray]], marks: dict[str, floa
     for (name, (z, y)), style in zip(logits.items(), ("solid", "dashed"), strict=True):
         curves = np.array([scores_at(t, z, y) for t in temperatures]).T
         for panel, curve in zip(("nll", "ece"), curves, strict=True):
-            axes[panel].plot(temperatures, curve, linestyle=style, color="tab:blue", label=f"{name} images")
+            axes[panel].plot(temperatures, curve, linestyle=style, color="tab:blue", label=f"{NAMES[name]} images")
     for panel, label in (("nll", "NLL (nats)"), ("ece", "ECE (15 bins)")):
         for (name, at), colour, line in zip(marks.items(), ("black", "tab:red"), ("solid", "dotted"), strict=True):
             axes[panel].axvline(at, color=colour, linestyle=line, label=f"{name} on validation: T = {at:.2f}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -516,3 +518,12 @@ def test_nothing_is_printed_without_a_terminal(tmp_path: Path, capfd: pytest.Cap
     export_calibrated(network(), loader(), tmp_path / "out.onnx", bootstrap=0)
     ModelWithTemperature(network()).set_temperature(loader())
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; import onnxcal; onnxcal.torch"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "ImportError: onnxcal.torch needs torch: pip install 'onnxcal[torch]'" in done.stderr
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(onnxcal.UsageError, match="needs onnxscript"):
+        export_calibrated(network(), loader(), tmp_path / "out.onnx")
