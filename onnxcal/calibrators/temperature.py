@@ -76,12 +76,7 @@ def as_temperature(value: TemperatureLike) -> float:
     """
     try:
         number = float(value.item() if hasattr(value, "item") else value)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        OverflowError,
-    ):  # of several numbers, as NumPy and torch have it
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # NumPy and torch differ
         raise UsageError(
             f"temperature of type {type(value).__name__} is not one number", hint="T = 1 leaves a model as it is"
         ) from None

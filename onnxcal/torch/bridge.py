@@ -23,7 +23,8 @@ from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE
 from onnxcal.logits import Task
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
-from onnxcal.pipeline import calibrate, patch
+from onnxcal.patching import patch
+from onnxcal.pipeline import calibrate
 from onnxcal.report.progress import progress_of
 from onnxcal.results import CalibrateResult, PatchResult
 from onnxcal.torch.batches import LoaderBatches, Unpack

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from onnxcal.data import Source, open_source
+from onnxcal.data import Source
 from onnxcal.errors import ModelError
 from onnxcal.graph.detect import candidates, changed_first
-from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.expected import logits_of
@@ -23,9 +23,10 @@ from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions,
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session, open_session
+from onnxcal.inference.sources import source_for
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.file import check_checker, check_untouched
-from onnxcal.verification.head import HeadComparison, recorded_head
+from onnxcal.verification.head import HeadComparison
 
 
 def verify(
@@ -34,6 +35,8 @@ def verify(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -45,7 +48,7 @@ def verify(
     ----------
     model : the model that was patched (or one of its patched forms).
     patched : the file that `patch` or `calibrate` wrote.
-    data, labels : see `onnxcal.data.open_source`; labels are not needed.
+    data, labels, preprocess, label_column : see `onnxcal.data.open_source`; labels are not needed.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs both.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
@@ -62,7 +65,7 @@ def verify(
         The data do not fit the model.
     """
     file = open_model(model)
-    source = open_source(data, labels, inputs=input_names(file))
+    source = source_for(file, None, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)
     verification, notes = verify_file(file, open_model(patched), source, options, progress)
     return VerifyResult(verification, (*chosen, *notes))
