@@ -39,7 +39,6 @@ def test_lenet_too_sure_of_shirts(tmp_path: Path) -> None:
     figures = small("lenet_binary", tmp_path)
     assert figures["temperature"] > 1.1
     assert figures["nll least NLL on validation"] < figures["nll as trained"]
-    assert figures["ece least NLL on validation"] < figures["ece as trained"]
 
 
 def test_densenet_with_temperatures_on_both_sides_of_one(tmp_path: Path) -> None:
