@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from onnxcal import torch as torch
     from onnxcal.calibrators import Calibration, fit
     from onnxcal.graph.diff import diff
+    from onnxcal.graph.exclude import nodes_to_exclude
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
-    from onnxcal.patching import patch, revert
+    from onnxcal.patched import revert, set_temperature
+    from onnxcal.patching import patch
     from onnxcal.pipeline import calibrate, evaluate
     from onnxcal.verification import verify
 
@@ -40,8 +42,10 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
+    "nodes_to_exclude": "onnxcal.graph.exclude",
     "patch": "onnxcal.patching",
-    "revert": "onnxcal.patching",
+    "revert": "onnxcal.patched",
+    "set_temperature": "onnxcal.patched",
     "verify": "onnxcal.verification",
 }
 _MODULES = ("plots", "torch")  # imported by those who use them; the latter only where torch is installed
@@ -66,8 +70,10 @@ __all__ = [
     "evaluate",
     "fit",
     "inspect",
+    "nodes_to_exclude",
     "patch",
     "revert",
+    "set_temperature",
     "verify",
 ]
 
