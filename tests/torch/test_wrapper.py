@@ -124,6 +124,9 @@ def test_a_temperature_that_another_optimiser_found_can_be_patched(tmp_path: Pat
     plain = theirs.temperature.detach()
     for given in (theirs.temperature, plain[0], np.float32(1.7), plain.numpy()):
         assert onnxcal.patch(model, temperature=given).calibration.temperature == pytest.approx(1.7, rel=1e-7)
+    onnxcal.patch(model, temperature=1.2, output=tmp_path / "patched.onnx")
+    onnxcal.set_temperature(tmp_path / "patched.onnx", theirs.temperature)
+    assert onnxcal.inspect(tmp_path / "patched.onnx").calibration.temperature == pytest.approx(1.7, rel=1e-7)
     torch.save(theirs.state_dict(), tmp_path / "wrapper.pt")
     torch.save({"epoch": 3, "state_dict": theirs.state_dict()}, tmp_path / "checkpoint.pt")
     for checkpoint in (theirs.state_dict(), tmp_path / "wrapper.pt", str(tmp_path / "checkpoint.pt")):
