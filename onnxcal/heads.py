@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from onnx.onnx_ml_pb2 import TensorProto
 
@@ -23,7 +23,6 @@ from onnxcal.graph.planner import make_plan
 from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
-from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import Patches
 
 NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
@@ -126,11 +125,11 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
             )
 
 
-def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *, measured: bool = False) -> Patches:
+def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
     A head that is calibrated again keeps the name, the extra output and the input for T that it was given, unless told
-    otherwise. `measured` keeps the new calibrations' scores in the file too.
+    otherwise.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -149,12 +148,7 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
         record = with_metrics(known.as_json(), recorded_metrics(file, entry))
         kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits, entry.form), record))
-    return [*kept, *((patch, _record(calibration, measured=measured)) for patch, calibration in made.values())]
-
-
-def _record(calibration: Calibration, *, measured: bool) -> dict[str, Any]:
-    metrics = calibration.metrics if measured else calibration.recorded
-    return with_metrics(calibration.as_json(), None if metrics is None else RecordedMetrics.of(metrics))
+    return [*kept, *((patch, with_metrics(known.as_json(), known.recorded)) for patch, known in made.values())]
 
 
 def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from onnxcal.inference.sources import source_for
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import choose_target, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
@@ -159,12 +161,13 @@ def calibrate(
         metrics = calibration.metrics
         assert metrics is not None
         _check_gate(metrics, max_ece)
+        calibration = replace(calibration, recorded=RecordedMetrics.of(metrics))
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
         new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits, form), calibration))
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
-    patches = all_patches(file, original, new, measured=True)
+    patches = all_patches(file, original, new)
     written, verification, notes = write_verified(original, patches, target, source, options, progress)
     first = calibrated[0]
     if save_calibration is not None:

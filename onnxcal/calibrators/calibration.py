@@ -85,7 +85,7 @@ class Calibration:
     tested: float | None = field(default=None, repr=False, metadata={"json": False})
     """The p-value that was read back with it."""
     recorded: RecordedMetrics | None = field(default=None, repr=False, compare=False, metadata={"json": False})
-    """The scores that were read back with it, from a CAL.json."""
+    """The scores that go into a file with it: those of `calibrate`, or read back from a CAL.json."""
     warnings: tuple[str, ...] = field(default=(), metadata={"json": False})
     """What the user should know about the fit, one sentence each."""
 
