@@ -22,6 +22,7 @@ from onnxcal.version import __version__
 if TYPE_CHECKING:
     from onnxcal import plots as plots
     from onnxcal import torch as torch
+    from onnxcal.builds.build import build
     from onnxcal.calibrators import Calibration, fit
     from onnxcal.graph.diff import diff
     from onnxcal.graph.exclude import nodes_to_exclude
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
     "Calibration": "onnxcal.calibrators",
     "Head": "onnxcal.graph.head",
+    "build": "onnxcal.builds.build",
     "calibrate": "onnxcal.pipeline",
     "collect_logits": "onnxcal.inference",
     "diff": "onnxcal.graph.diff",
@@ -64,6 +66,7 @@ __all__ = [
     "VerificationError",
     "WorseThanChance",
     "__version__",
+    "build",
     "calibrate",
     "collect_logits",
     "diff",

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.steps import Divide
+from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART
 from onnxcal.graph.folding import overridable
 from onnxcal.graph.head import Head
 from onnxcal.graph.messages import held
-from onnxcal.graph.metadata import CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
+from onnxcal.graph.metadata import RECIPE, CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import Form, HeadPatch
 from onnxcal.graph.planner import make_plan
@@ -125,11 +126,13 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
             )
 
 
-def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
+def all_patches(
+    file: ModelFile, original: ModelFile, new: Sequence[NewPatch], recipe: Mapping[str, Any] | None = None
+) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
     A head that is calibrated again keeps the name, the extra output and the input for T that it was given, unless told
-    otherwise.
+    otherwise. What is divided by is T as it is recorded, and a `recipe` stands beside each new calibration.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -146,9 +149,14 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-        record = with_metrics(known.as_json(), recorded_metrics(file, entry))
+        record = with_metrics(known.as_record(head.dtype), recorded_metrics(file, entry))
         kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits, entry.form), record))
-    return [*kept, *((patch, with_metrics(known.as_json(), known.recorded)) for patch, known in made.values())]
+    more = {} if recipe is None else {RECIPE: dict(recipe)}
+    for patch, calibration in made.values():
+        record = calibration.as_record(patch.head.dtype)
+        written = replace(patch, steps=Temperature(record["temperature"]).steps())
+        kept.append((written, with_metrics(record, calibration.recorded) | more))
+    return kept
 
 
 def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:

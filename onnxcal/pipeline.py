@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from onnxcal.atomic import check_apart, check_writable
 from onnxcal.calibrators.fit import check_method, check_regularisation, check_resamples
 from onnxcal.calibrators.remarks import got_worse
 from onnxcal.data import paths_of
-from onnxcal.errors import GateError, UsageError
+from onnxcal.depfile import check_depfile, files_of, write_depfile
+from onnxcal.errors import UsageError
+from onnxcal.gates import Gates, last_temperatures, raise_for_gates
 from onnxcal.graph.detect import find_head
+from onnxcal.graph.external import external_files
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation
 from onnxcal.graph.inspect import about, about_forced
@@ -28,7 +31,7 @@ from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
 from onnxcal.inference.sources import source_for
 from onnxcal.logits import Task, check_task
-from onnxcal.metrics import Metrics, score
+from onnxcal.metrics import score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
 from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import choose_target, write_verified
@@ -39,6 +42,7 @@ from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.report.markdown import write_summary
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult
 from onnxcal.subjects import class_names, subjects_of
+from onnxcal.verification.checks import Check
 
 
 def calibrate(
@@ -71,11 +75,17 @@ def calibrate(
     save_calibration: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     summary: str | os.PathLike[str] | None = None,
+    depfile: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
+    max_nll: float | None = None,
+    min_accuracy: float | None = None,
+    max_temperature_change: float | None = None,
+    require_improvement: bool = False,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
     seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> CalibrateResult:
     """Fit a temperature on a model's own logits, put it into the model, and prove by running it that it is there.
@@ -101,10 +111,15 @@ def calibrate(
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
     summary : write it as a short Markdown text, for a pull request or a model card.
-    max_ece : refuse to write if the ECE after calibration is larger.
+    depfile : write which files were read, as a rule for Make or Ninja.
+    max_ece, max_nll : refuse to write if the ECE, or the NLL in nats, after calibration is larger.
+    min_accuracy : refuse to write if the accuracy is smaller.
+    max_temperature_change : refuse to write if T differs by more, relative to T in the `output` that is to be replaced.
+    require_improvement : refuse to write unless the 95 % interval of the change of held-out NLL lies below 0.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
     seed : of the holdout split.
+    recipe : what `output` is made from, as JSON data; kept in its metadata, where `onnxcal.build` looks for it.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
 
     Raises
@@ -121,7 +136,9 @@ def calibrate(
     check_method(method)
     check_resamples(bootstrap)
     check_regularisation(prior, smoothing)
-    _check_numbers(seed=seed, max_ece=max_ece)
+    _check_seed(seed)
+    gates = Gates(max_ece, max_nll, min_accuracy, max_temperature_change, require_improvement)
+    gates.check_measurable(no_holdout=no_holdout, resamples=bootstrap)
     form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
@@ -132,9 +149,12 @@ def calibrate(
         check_writable(Path(report), force=force)
     if summary is not None:
         check_writable(Path(summary), force=force)
+    if depfile is not None:
+        check_depfile(depfile, file.path, target.path)
+    written_to = (target.path if not in_place else None, *map(_path, (save_calibration, report, summary, depfile)))
     check_apart(
-        [target.path if not in_place else None, _path(save_calibration), _path(report), _path(summary)],
-        [file.path, *paths_of(data), labels, *paths_of(eval_data), eval_labels],
+        written_to,
+        [file.path, *paths_of(data), labels, *paths_of(preprocess), *paths_of(eval_data), eval_labels],
     )
     original = unpatched(file)
     hints = Hints(task, axis, activation)
@@ -152,6 +172,7 @@ def calibrate(
     fitting: dict[str, Any] = {"exact": exact, "prior": prior, "smoothing": smoothing or 0.0}
 
     calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys(chosen)
+    last, judged = last_temperatures(target.path), list[tuple[str, Check]]()
     if activation == "none":
         warnings.update(dict.fromkeys(about_forced(original, found)))
     for one in found:
@@ -160,16 +181,18 @@ def calibrate(
         calibration = fit_and_measure(collected, apart, fitting, holdout=not no_holdout, resamples=bootstrap, seed=seed)
         metrics = calibration.metrics
         assert metrics is not None
-        _check_gate(metrics, max_ece)
+        judgement = gates.judge(calibration, metrics, dtype=collected.head.dtype, last=last.get(one.output))
+        judged += ((one.output, check) for check in judgement)
         calibration = replace(calibration, recorded=RecordedMetrics.of(metrics))
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
         new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits, form), calibration))
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
-    patches = all_patches(file, original, new)
-    written, verification, notes = write_verified(original, patches, target, source, options, progress)
     first = calibrated[0]
+    raise_for_gates(judged, calibration=first.calibration, metrics=first.metrics, several=len(found) > 1)
+    patches = all_patches(file, original, new, recipe)
+    written, verification, notes = write_verified(original, patches, target, source, options, progress)
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
     result = CalibrateResult(
@@ -179,11 +202,16 @@ def calibrate(
         calibration=first.calibration,
         metrics=first.metrics,
         heads=tuple(calibrated),
+        gates=tuple(check for _, check in judged),
         verification=verification,
         warnings=tuple(dict.fromkeys((*warnings, *about_forms(original, patches), *notes))),
         folded=written.folded,
         proto=written.proto,
     )
+    if depfile is not None:
+        given = [path for each in (data, labels, preprocess, eval_data, eval_labels) for path in paths_of(each)]
+        read = [file for path in given for file in files_of(path)]
+        write_depfile(depfile, {str(target.path): [str(file.path), *map(str, external_files(file)), *read]})
     if report is not None:
         seen = {one.head.output: subjects_of(one.calibration, class_names(one.head)) for one in calibrated}
         write_report(result, original, report, pictures=pictures_of(seen), command=asked, force=force)
@@ -236,18 +264,6 @@ def _path(path: str | os.PathLike[str] | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _check_numbers(*, seed: int, max_ece: float | None) -> None:
-    """Raise UsageError for options that are out of range."""
+def _check_seed(seed: int) -> None:
     if seed < 0:
         raise UsageError(f"seed {seed} is negative", hint="pass a whole number from 0")
-    if max_ece is not None and not 0 <= max_ece <= 1:
-        raise UsageError(f"--max-ece {max_ece} is not between 0 and 1", hint="ECE is a share: 0.02 means 2 %")
-
-
-def _check_gate(metrics: Metrics, max_ece: float | None) -> None:
-    if max_ece is not None and metrics.after.ece > max_ece:
-        raise GateError(
-            f"ECE after calibration is {metrics.after.ece:.4g}, more than --max-ece {max_ece:g}; nothing was written",
-            hint="fit on more or better matching data, or raise the limit",
-            known={"metrics": metrics},
-        )

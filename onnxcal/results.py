@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from onnxcal.metrics import Metrics, Scores
     from onnxcal.verification import Verification
+    from onnxcal.verification.checks import Check
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class CalibrateResult:
     """Scores before and after, by default on a held-out half."""
     heads: tuple[CalibratedHead, ...]
     """Every head that was calibrated, in the order in which they were named."""
+    gates: tuple[Check, ...]
+    """Every limit that was asked for, all of them kept: a model that breaks one is not written."""
     verification: Verification
     """The calibrated model, run for real, against the reference."""
     warnings: tuple[str, ...] = ()

@@ -20,9 +20,9 @@ from onnxcal.verification import verify
 
 PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
-    "errors", "version", "atomic", "cores", "defaults", "logits", "spool", "labels", "rows", "metrics", "calibrators",
-    "data", "graph", "inference", "heldout", "verification", "results", "report", "output", "heads", "subjects",
-    "plots", "patching", "patched", "pipeline", "sklearn", "torch", "cli",
+    "errors", "version", "atomic", "depfile", "cores", "defaults", "logits", "spool", "labels", "rows", "metrics",
+    "calibrators", "data", "graph", "inference", "heldout", "verification", "gates", "results", "report", "output",
+    "heads", "subjects", "plots", "patching", "patched", "pipeline", "builds", "sklearn", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "background", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "messages",
@@ -145,7 +145,7 @@ def test_every_folder_with_modules_is_a_package(folder: Path) -> None:
 def test_public_names_are_these() -> None:
     assert sorted(onnxcal.__all__) == [
         "Calibration", "DataError", "FitError", "GateError", "Head", "ModelError", "NoFiniteOptimum", "OnnxcalError",
-        "UsageError", "UselessLogits", "VerificationError", "WorseThanChance", "__version__", "calibrate",
+        "UsageError", "UselessLogits", "VerificationError", "WorseThanChance", "__version__", "build", "calibrate",
         "collect_logits", "diff", "evaluate", "fit", "inspect", "nodes_to_exclude", "patch", "revert",
         "set_temperature", "verify",
     ]  # fmt: skip
@@ -206,6 +206,7 @@ def test_error_tree_is_the_one_that_its_module_draws() -> None:
 PRINTING = {"as_json", "quiet", "verbose", "help", "plot", "junit"}
 COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "calibrate": (onnxcal.calibrate, set()),
+    "build": (onnxcal.build, set()),
     "logits": (onnxcal.collect_logits, {"output", "force"}),
     "fit": (onnxcal.fit, {"output", "force"}),
     "patch": (onnxcal.patch, set()),
@@ -235,7 +236,10 @@ def test_python_arguments_have_the_names_of_the_options(command: str) -> None:
         "a",
         "b",
         "source",
+        "targets",
+        "recipe",
         "progress",
+        "done",
     }
     if command == "set-temperature":
         arguments.remove("temperature")  # a word of its own, as the command is for nothing else
@@ -265,8 +269,9 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
-        "--summary", "--card", "--junit", "--max-ece", "--temperature", "--calibration", "--style",
-        "--class-names", "--fold", "--runtime-temperature", "--original", "--tolerance",
+        "--max-ece", "--max-nll", "--min-accuracy", "--max-temperature-change", "--require-improvement", "--depfile",
+        "--config", "-j", "--jobs", "--check", "--summary", "--card", "--junit", "--temperature", "--calibration",
+        "--style", "--class-names", "--fold", "--runtime-temperature", "--original", "--tolerance",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

@@ -64,7 +64,8 @@ def test_a_published_network_on_the_command_line(network: Any, cli: Any, tmp_pat
     evaluated = cli("evaluate", out, "--data", test, "--json")
     assert_scores(json.loads(evaluated.stdout)["metrics"], figures["test_after"])
     inspected = json.loads(cli("inspect", out, "--json").stdout)
-    assert inspected["calibration"]["temperature"] == document["calibration"]["temperature"]
+    in_file, fitted = inspected["calibration"]["temperature"], document["calibration"]["temperature"]
+    assert np.float32(in_file) == np.float32(fitted)
     assert cli("revert", out, "-o", tmp_path / "back.onnx").exit_code == 0
     assert (tmp_path / "back.onnx").read_bytes() == original == model.read_bytes()
 

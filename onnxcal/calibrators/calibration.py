@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "onnxcal/1"
 METHODS = ("temperature",)
+DIGITS = 5
+"""Significant digits of what a model file keeps beside T; see `Calibration.as_record`."""
 _TYPES: dict[str, tuple[type, ...]] = {
     "stderr": (int, float),
     "robust_stderr": (int, float),
@@ -193,6 +195,25 @@ class Calibration:
             values["interval"] = (self.interval[0], None)
         return values
 
+    def as_record(self, dtype: str) -> dict[str, Any]:
+        """What a model file keeps of it: `as_json` with no more digits than any machine agrees on.
+
+        How wide a processor sums float32 numbers shows in the ninth digit of T and in the seventh of its standard
+        error; threads, batch size, folder and day do not show at all. So T is written as the float32 number that the
+        graph divides by, in full where that is float64, and what was worked out besides with `DIGITS`.
+
+        Parameters
+        ----------
+        dtype : NumPy name of the head's element type.
+        """
+        record = {key: _shortened(value) for key, value in self.as_json().items()}
+        given = {"prior": self.prior, "smoothing": self.smoothing}
+        return record | given | {"temperature": self.recorded_temperature(dtype)}
+
+    def recorded_temperature(self, dtype: str) -> float:
+        """T as `as_record` has it."""
+        return self.temperature if dtype == "float64" else _in_float32(self.temperature)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
         """Read a CAL.json: what `fit` and `calibrate --save-calibration` write, or what `fit --json` prints.
@@ -265,3 +286,17 @@ class Calibration:
             raise DataError(f"{where}: the temperature is too large", hint="fit it again with onnxcal fit") from None
         except UsageError as error:
             raise DataError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _shortened(value: Any) -> Any:
+    """Floats with `DIGITS`; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_shortened(one) for one in value)
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _in_float32(value: float) -> float:
+    """The shortest decimal number that is the same in float32; the number itself beyond float32's range."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.float32(value)
+    return float(str(single)) if np.finfo(np.float32).tiny <= single <= np.finfo(np.float32).max else value

@@ -24,10 +24,12 @@ _LONG_WORD = re.compile(r"\S{1000,}")  # names in models may be of any length
 COMMANDS = {
     "inspect": "What heads a model has, how each ends, and whether it is patched.",
     "calibrate": "Fit a temperature on a model's own logits, patch it in, and verify the result.",
+    "build": "Make the calibrated models that an onnxcal.toml declares, where something changed.",
     "logits": "Run a model over labelled data and keep its logits.",
     "fit": "Fit a calibrator on stored logits.",
     "patch": "Put a known temperature into a model.",
     "verify": "Run a patched model and check that it is what its calibration says.",
+    "check": "Check calibrated models by themselves, without data: for commit hooks.",
     "diff": "What a patch changed in a file, node by node and byte by byte, and whether anything else did.",
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",

@@ -38,7 +38,8 @@ from onnxcal.cli import options
     type=click.Path(path_type=Path),
     help="Write a short Markdown summary, for a pull request or a model card.",
 )
-@click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
+@options.depfile_option()
+@options.gate_options()
 @options.junit_option()
 @options.plot_option()
 @options.shown_options()

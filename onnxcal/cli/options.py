@@ -161,6 +161,31 @@ def shown_options() -> Callable[[Function], Function]:
     )
 
 
+def depfile_option() -> Callable[[Function], Function]:
+    """`--depfile`."""
+    return click.option(
+        "--depfile", metavar="FILE.d", type=click.Path(path_type=Path),
+        help="Write which files were read, as a rule for Make or Ninja.",
+    )  # fmt: skip
+
+
+def gate_options() -> Callable[[Function], Function]:
+    """Limits that a calibration has to keep; beyond one, nothing is written and the exit code is 1."""
+    return _all(
+        click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Gate: ECE after, at most X."),
+        click.option("--max-nll", type=click.FloatRange(0), metavar="X", help="Gate: NLL after, at most X nats."),
+        click.option("--min-accuracy", type=click.FloatRange(0), metavar="X", help="Gate: accuracy, at least X."),
+        click.option(
+            "--max-temperature-change", type=click.FloatRange(0), metavar="X",
+            help="Gate: T is within X of T in the OUT that is replaced; 0.2 allows 20 %.",
+        ),
+        click.option(
+            "--require-improvement", is_flag=True,
+            help="Gate: the 95 % interval of the change of held-out NLL is below 0.",
+        ),
+    )  # fmt: skip
+
+
 def junit_option() -> Callable[[Function], Function]:
     """`--junit`."""
     return click.option(

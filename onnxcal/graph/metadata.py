@@ -20,6 +20,11 @@ CALIBRATION_KEY = "onnxcal.calibration"
 UNDO_KEY = "onnxcal.undo"
 FORMAT = 1
 """Of these entries; raised when an older onnxcal could no longer read them."""
+PATCH_FORMAT = 1
+"""Of what a patch writes; raised when the same model and calibration are given other nodes or entries than before, so
+that a build makes its models anew."""
+RECIPE = "recipe"
+"""Key of a calibration under which a build keeps what it was made from."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def bootstrap(
     exact = _sums_of_groups(before, after, group, weight)
     total = exact.sum(axis=0)
     largest = np.maximum(np.abs(exact).max(axis=0), np.finfo(np.float64).tiny)
-    sums = (exact / largest).astype(np.float32)  # of the range of float32, whatever the logits are
+    sums = exact / largest  # in float64: alike on any number of threads to the digits that a model file keeps
     drawn = np.zeros((resamples, sums.shape[1]))
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // resamples)
@@ -132,14 +132,14 @@ def _scores_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([scores, scores[:, 1:] - scores[:, :1]], axis=1)
 
 
-def _poisson(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _poisson(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Poisson(1) numbers by inverting the distribution function on 16 bits, ten times as fast as drawing them."""
     uniform = rng.integers(0, 1 << 16, shape, dtype=np.uint16)
     return _quantiles()[uniform]
 
 
 @cache
-def _quantiles() -> NDArray[np.float32]:
+def _quantiles() -> NDArray[np.float64]:
     """Of Poisson(1), at the middles of 2¹⁶ equal parts of [0, 1]."""
     distribution = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(12)])
-    return np.searchsorted(distribution, (np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float32)
+    return np.searchsorted(distribution, (np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float64)

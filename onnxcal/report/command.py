@@ -21,7 +21,7 @@ def as_command(name: str, arguments: Mapping[str, Any], function: Callable[..., 
     words = ["onnxcal", name]
     for parameter in inspect.signature(function).parameters.values():
         value = arguments[parameter.name]
-        if parameter.name == "progress" or value is None or _is_default(value, parameter.default):
+        if parameter.name in ("progress", "recipe") or value is None or _is_default(value, parameter.default):
             continue
         option = f"--{parameter.name.replace('_', '-')}"
         if parameter.name == "model":

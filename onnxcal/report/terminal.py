@@ -82,6 +82,7 @@ def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
         print_rows([("head", _head(one.head)), *_fitted(one.calibration), *_folded(result.folded)])
         _print_metrics(one.metrics)
         print_rows([("verdict", sentence(one.calibration, one.metrics))])
+    print_rows([("gate", check.detail) for check in result.gates])
     _print_verification(result.verification, verbose)
     print_warnings(result.warnings)
     print_rows([("written", _path(result.output.path))])

@@ -1,0 +1,85 @@
+"""Digests of files, remembered in the user's cache folder, so that a large file that nobody touched is read once."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import platformdirs
+
+from onnxcal.atomic import write_file
+from onnxcal.errors import DataError, OnnxcalError
+from onnxcal.graph.filerecord import file_digest
+
+SETTLED_SECONDS = 2.0
+"""A file that was written later than so before it was read may be written once more with the same time of writing."""
+MOST_ENTRIES = 2000
+
+
+class DigestCache:
+    """SHA-256 of files by device, inode, size and times of change: a file that changed has another digest, or is read.
+
+    Nothing is lost where the cache cannot be read or written: files are then read each time.
+
+    Parameters
+    ----------
+    path : of the cache file, default `digests.json` in the user's cache folder.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = (
+            Path(platformdirs.user_cache_dir("onnxcal", appauthor=False)) / "digests.json" if path is None else path
+        )
+        self._known = self._read()
+        self._changed = False
+
+    def sha256(self, path: Path) -> str:
+        """Digest of a file's content.
+
+        Raises
+        ------
+        DataError
+            It cannot be read.
+        """
+        try:
+            before = os.stat(path)
+            key = _key(before)
+            if key in self._known:
+                return self._known[key]
+            digest = file_digest(path)
+            if _key(os.stat(path)) == key and time.time() - max(before.st_mtime, before.st_ctime) > SETTLED_SECONDS:
+                self._known[key] = digest
+                self._changed = True
+        except OSError as error:
+            raise DataError(f"cannot read '{path}': {error.strerror}", hint="check the path") from None
+        return digest
+
+    def save(self) -> None:
+        """Keep what was found for the next time."""
+        if not self._changed:
+            return
+        kept = dict(list(self._known.items())[-MOST_ENTRIES:])
+
+        def write(file: BinaryIO) -> None:
+            file.write(json.dumps(kept).encode())
+
+        with suppress(OSError, OnnxcalError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(self.path, write, force=True)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            known = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(known, dict):
+            return {}
+        return {key: value for key, value in known.items() if isinstance(value, str) and len(value) == 64}
+
+
+def _key(stat: os.stat_result) -> str:
+    return f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
