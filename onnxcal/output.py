@@ -19,7 +19,7 @@ from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.write import Draft, check_target
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import RunOptions
-from onnxcal.verification import Verification, verify_file
+from onnxcal.verification import RuntimeOptions, Verification, verify_file
 
 Patches: TypeAlias = Sequence[tuple[HeadPatch, dict[str, Any]]]
 """What to do to each head, and its calibration as JSON data for the metadata."""
@@ -87,6 +87,7 @@ def write_verified(
     target: Target,
     source: Source,
     options: RunOptions,
+    wanted: RuntimeOptions | None,
     progress: Progress | None,
 ) -> tuple[Written, Verification, tuple[str, ...]]:
     """Write a patched model where nobody sees it, run it, and let it appear only if every check held."""
@@ -94,14 +95,14 @@ def write_verified(
     if target.path is None:
         written = _in_memory(change, patches)
         assert written.proto is not None
-        verification, notes = verify_file(original, open_model(written.proto), source, options, progress)
+        verification, notes = verify_file(original, open_model(written.proto), source, options, wanted, progress)
         verification.raise_if_failed()
         return written, verification, notes
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
         patched = open_model(draft.path)
         check_structure(patched, [head_patch for head_patch, _ in patches])
-        verification, notes = verify_file(original, patched, source, options, progress)
+        verification, notes = verify_file(original, patched, source, options, wanted, progress)
         verification.raise_if_failed()
         draft.commit()
     return Written(FileRecord.of(patched, target.path)), verification, notes

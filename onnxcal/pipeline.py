@@ -37,6 +37,7 @@ from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
 from onnxcal.subjects import subject_of
+from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_options
 
 
 def calibrate(
@@ -65,6 +66,9 @@ def calibrate(
     save_calibration: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
+    runtime: str | Sequence[str] = (),
+    runtime_samples: int = DEFAULT_SAMPLES,
+    runtime_timeout: float = DEFAULT_TIMEOUT,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -92,6 +96,8 @@ def calibrate(
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
     max_ece : refuse to write if the ECE after calibration is larger.
+    runtime : names of other runtimes that the calibrated model must be right in; `"all"` for those that are installed.
+    runtime_samples, runtime_timeout : how many samples each of them runs, and for how many seconds; see `verify`.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
     seed : of the holdout split.
@@ -112,6 +118,7 @@ def calibrate(
     check_resamples(bootstrap)
     check_regularisation(prior, smoothing)
     _check_numbers(seed=seed, max_ece=max_ece)
+    wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout, ignore_index)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
@@ -136,7 +143,7 @@ def calibrate(
 
     fitting: dict[str, Any] = {"exact": exact, "prior": prior, "smoothing": smoothing or 0.0}
 
-    calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys(chosen)
+    calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys((*chosen, *absent))
     if activation == "none":
         warnings.update(dict.fromkeys(about_forced(original, found)))
     for one in found:
@@ -152,7 +159,7 @@ def calibrate(
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
     written, verification, notes = write_verified(
-        original, all_patches(file, original, new), target, source, options, progress
+        original, all_patches(file, original, new), target, source, options, wanted, progress
     )
     first = calibrated[0]
     if save_calibration is not None:
@@ -239,7 +246,7 @@ def patch(
             for name in changed_besides(original, found)
         )
     else:
-        written, verification, notes = write_verified(original, patches, target, source, options, progress)
+        written, verification, notes = write_verified(original, patches, target, source, options, None, progress)
     return PatchResult(
         model=FileRecord.of(file),
         output=written.record,

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
     "revert": "Take the patch out again.",
+    "runtimes": "What other runtimes a model can be checked in, and how to install them.",
     "demo": "Calibrate a bundled network on bundled data, and see what changes.",
     "completion": "Print the completion script for a shell.",
 }

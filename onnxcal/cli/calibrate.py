@@ -31,6 +31,7 @@ from onnxcal.cli import options
     help="Write a report with pictures (extra: report).",
 )
 @click.option("--max-ece", type=click.FloatRange(0), metavar="X", help="Write nothing if the ECE after is above X.")
+@options.runtime_options()
 @options.plot_option()
 @options.shown_options()
 def command(model: Path, as_json: bool, quiet: bool, verbose: bool, plot: bool, **kwargs: Any) -> None:

@@ -15,6 +15,7 @@ from onnxcal.cli import options
 @options.model_argument()
 @options.model_argument("patched", "PATCHED")
 @options.data_options()
+@options.runtime_options()
 @options.shown_options()
 def command(model: Path, patched: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     """Run PATCHED and the MODEL it was made from, and check that it is what its calibration says.

@@ -21,9 +21,10 @@ from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
 from onnxcal.report.figures import Picture
 from onnxcal.report.printable import printable
+from onnxcal.report.runtimes import figures, outcome
 from onnxcal.report.verdict import sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
-from onnxcal.verification import Check
+from onnxcal.verification import Check, RuntimeCheck
 from onnxcal.version import __version__
 
 _WIDTH = 96
@@ -100,6 +101,7 @@ def _render(
         f"{runtime.max_abs_error:.1e}, and {runtime.argmax_changed} predictions changed.",
         runtime=f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples, against softmax(z/T) or σ(z/T) in "
         "float64 from the logits of the model as it came",
+        runtimes=[_runtime(entry) for entry in result.verification.runtimes[1:]],
         checks=[_check(check) for check in result.verification.checks],
         warnings=[_shown(warning) for warning in result.warnings],
         run=_run(result),
@@ -115,6 +117,17 @@ def _check(check: Check) -> dict[str, Any]:
         "value": "" if check.value is None else f"{check.value:.2g}",
         "limit": "" if check.limit is None else f"{check.limit:.2g}",
         "detail": _shown(check.detail),
+    }
+
+
+def _runtime(entry: RuntimeCheck) -> dict[str, Any]:
+    return {
+        "title": f"{_shown(entry.title)} {_shown(entry.version)}",
+        "passed": entry.passed,
+        "outcome": outcome(entry),
+        "figures": figures(entry),
+        "n_samples": f"{entry.n_samples:,}",
+        "detail": _shown(entry.detail),
     }
 
 

@@ -17,6 +17,7 @@ from onnxcal.metrics import Metrics, Scores
 from onnxcal.report.bars import bar_glyphs_for, reliability_lines
 from onnxcal.report.console import LABEL_WIDTH, console, print_next, print_rows, print_warnings, wrapped
 from onnxcal.report.drawing import draw, glyphs_for, sizes
+from onnxcal.report.runtimes import print_runtime_checks
 from onnxcal.report.verdict import sentence
 from onnxcal.results import (
     CalibrateResult,
@@ -296,6 +297,7 @@ def _print_verification(verification: Verification, verbose: bool) -> None:
     if verbose:
         rows += [(" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in verification.checks]
     print_rows(rows)
+    print_runtime_checks(verification.runtimes[1:])
 
 
 def _print_drawing(way: Way) -> None:

@@ -2,5 +2,17 @@
 
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.run import verify, verify_file
+from onnxcal.verification.runtimes import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, RuntimeOptions, runtime_options
 
-__all__ = ["Check", "RuntimeCheck", "Verification", "VerifyResult", "verify", "verify_file"]
+__all__ = [
+    "DEFAULT_SAMPLES",
+    "DEFAULT_TIMEOUT",
+    "Check",
+    "RuntimeCheck",
+    "RuntimeOptions",
+    "Verification",
+    "VerifyResult",
+    "runtime_options",
+    "verify",
+    "verify_file",
+]

@@ -66,23 +66,42 @@ class _Worst:
 class HeadComparison:
     """One head's output against the reference: running totals over batches."""
 
-    def __init__(self, original: ModelFile, patched: ModelFile, entry: CalibratedHead, head: Head) -> None:
-        self.head = head
-        self.original = original.name
-        self.chosen = head.output == entry.head["output"]
-        self.output = (entry.output_name if self.chosen else None) or head.output
-        if self.output not in {value.name for value in patched.graph.output}:
-            raise ModelError(
-                f"{patched.name} has no output '{self.output}', which its calibration is for",
-                hint="its outputs were renamed since: patch the original again",
-            )
-        self.temperature = float(entry.calibration["temperature"])
-        steps = sum(step.scale for step in self.head.trail if isinstance(step, Rounded))
-        self.tolerance = TOLERANCE[self.head.precision] + steps  # a value between two steps goes either way
+    chosen = True
+    """Whether this is the output that was calibrated; else one that shows it too."""
+
+    def __init__(
+        self, original: str, head: Head, output: str, temperature: float, tolerance: Mapping[str, float] | None = None
+    ) -> None:
+        """`output` of some model, against `head` of the model named `original` with its logits divided by T."""
+        tolerance = TOLERANCE if tolerance is None else tolerance
+        self.original, self.head, self.output, self.temperature = original, head, output, temperature
+        self._tolerance = tolerance
+        self._steps = sum(step.scale for step in head.trail if isinstance(step, Rounded))
+        self.tolerance = tolerance[head.precision] + self._steps  # a value between two steps goes either way
         self.max_abs_error = 0.0
         self.worst = _Worst()
         self.argmax_changed = self.argmax_wrong = 0
         self.unrecognised = 0.0
+
+    @classmethod
+    def recorded(cls, original: ModelFile, patched: ModelFile, entry: CalibratedHead, head: Head) -> HeadComparison:
+        """The comparison of a patched model's output with what its metadata say of it.
+
+        Raises
+        ------
+        ModelError
+            It has no such output.
+        """
+        chosen = head.output == entry.head["output"]
+        output = (entry.output_name if chosen else None) or head.output
+        if output not in {value.name for value in patched.graph.output}:
+            raise ModelError(
+                f"{patched.name} has no output '{output}', which its calibration is for",
+                hint="its outputs were renamed since: patch the original again",
+            )
+        made = cls(original.name, head, output, float(entry.calibration["temperature"]))
+        made.chosen = chosen
+        return made
 
     @property
     def taps(self) -> list[str]:
@@ -99,8 +118,8 @@ class HeadComparison:
         self.unrecognised = max(self.unrecognised, recognition_error(logits, self.head, tensors))
         if self.unrecognised > RECOGNITION_TOLERANCE:
             raise unrecognised(self.head, self.original, self.unrecognised)
-        if got.dtype.name in TOLERANCE:
-            self.tolerance = max(self.tolerance, TOLERANCE[got.dtype.name])
+        if got.dtype.name in self._tolerance:
+            self.tolerance = max(self.tolerance, self._tolerance[got.dtype.name])
         before = output_array(tensors[self.head.output], self.head).shape
         if got.size != expected.values.size or (got.shape != before and self.head.activation != "none"):
             raise DataError(
@@ -120,21 +139,31 @@ class HeadComparison:
             scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected.values), expected.values, 1.0)))
             error, outer = error / scale, outer / scale
         self.worst = self.worst.or_worse(error, outer, got, expected.values, first)
-        values = np.full(logits.size, np.nan)
-        direct = ~expected.negated
-        values[expected.source[direct]] = got[direct]
-        parts = (logits, inner, values.reshape(logits.shape), np.broadcast_to(rounding, logits.shape))
+        parts = (logits, inner, expected.placed(got, logits.shape), np.broadcast_to(rounding, logits.shape))
         self._count_flips(*(whole_samples(part, feed, self.head, batch_axis) for part in parts))
+
+    @property
+    def limit(self) -> float:
+        """The largest error that may be where the worst is."""
+        return self.tolerance + self.worst.rounding
+
+    @property
+    def passed(self) -> bool:
+        """Whether values and predictions are right."""
+        return self.worst.error <= self.limit and self.argmax_wrong == 0
+
+    @property
+    def needed(self) -> float:
+        """The tolerance with which the values would just have passed."""
+        return max(self.worst.error - self.worst.rounding, 0.0)
 
     def checks(self) -> tuple[Check, ...]:
         """The finding on the values, on the predicted classes, and on the head as it stands."""
         kind = "log-probabilities" if self.head.activation == "log_softmax" else "probabilities"
-        worst = self.worst
-        limit = self.tolerance + worst.rounding
+        worst, limit = self.worst, self.limit
         detail = f"largest error {worst.error:.2g} (limit {limit:.2g})"
         if worst.error > 0:
-            needed = max(worst.error - worst.rounding, 0.0)
-            detail += f", {worst.place}; minimum required tolerance {needed:.3g}"
+            detail += f", {worst.place}; minimum required tolerance {self.needed:.3g}"
         flips = f"{self.argmax_changed} changed" + (" by rounding alone" if self.argmax_changed else "")
         if self.argmax_wrong:
             flips = f"{self.argmax_changed} changed, {self.argmax_wrong} of them by more than rounding"
@@ -154,8 +183,7 @@ class HeadComparison:
 
     def notes(self) -> tuple[str, ...]:
         """Where half precision cannot do what is promised of it."""
-        limit = self.tolerance + self.worst.rounding
-        if self.head.precision not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= limit:
+        if self.head.precision not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= self.limit:
             return ()
         return (
             f"the {self.head.precision} logits of '{self.head.output}' are too large for their precision: "

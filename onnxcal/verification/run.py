@@ -14,18 +14,24 @@ from onnxcal.graph.detect import candidates, changed_first
 from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched, with_logits
+from onnxcal.graph.patch import unpatched
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
-from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.prefetch import prefetched
-from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session, open_session
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.file import check_checker, check_untouched
 from onnxcal.verification.head import HeadComparison, recorded_head
+from onnxcal.verification.reference import Reference
+from onnxcal.verification.runtimes import (
+    DEFAULT_SAMPLES,
+    DEFAULT_TIMEOUT,
+    RuntimeOptions,
+    check_runtimes,
+    runtime_options,
+)
 
 
 def verify(
@@ -34,6 +40,9 @@ def verify(
     data: Any,
     *,
     labels: Any = None,
+    runtime: str | Sequence[str] = (),
+    runtime_samples: int = DEFAULT_SAMPLES,
+    runtime_timeout: float = DEFAULT_TIMEOUT,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -46,6 +55,9 @@ def verify(
     model : the model that was patched (or one of its patched forms).
     patched : the file that `patch` or `calibrate` wrote.
     data, labels : see `onnxcal.data.open_source`; labels are not needed.
+    runtime : names of other runtimes to run both in, too, or `"all"` for those that are installed.
+    runtime_samples : how many samples each of these runs, the first ones.
+    runtime_timeout : seconds that each has for loading a model, for a batch, and for all of them.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs both.
     progress : called after each batch with what is done, the samples so far, and their number where it is known.
@@ -56,20 +68,28 @@ def verify(
 
     Raises
     ------
+    UsageError
+        A runtime is not known or not installed.
     ModelError
         `patched` carries no calibration, or one of them cannot be run.
     DataError
         The data do not fit the model.
     """
+    wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout)
     file = open_model(model)
     source = open_source(data, labels, inputs=input_names(file))
     options, chosen = run_options(file, source, batch_size, provider, threads)
-    verification, notes = verify_file(file, open_model(patched), source, options, progress)
-    return VerifyResult(verification, (*chosen, *notes))
+    verification, notes = verify_file(file, open_model(patched), source, options, wanted, progress)
+    return VerifyResult(verification, (*chosen, *absent, *notes))
 
 
 def verify_file(
-    model: ModelFile, patched: ModelFile, source: Source, options: RunOptions, progress: Progress | None = None
+    model: ModelFile,
+    patched: ModelFile,
+    source: Source,
+    options: RunOptions,
+    wanted: RuntimeOptions | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Verification, tuple[str, ...]]:
     """`verify` for files and data that are open already; also returns what was cast."""
     entries = calibrated_heads(patched)
@@ -79,12 +99,20 @@ def verify_file(
             hint="pass the original first and the file that onnxcal wrote second",
         )
     original = unpatched(model)
-    comparisons = [HeadComparison(original, patched, entry, recorded_head(original, entry)) for entry in entries]
+    comparisons = [
+        HeadComparison.recorded(original, patched, entry, recorded_head(original, entry)) for entry in entries
+    ]
     run = _Run(original, patched, [*comparisons, *_siblings(original, patched, entries, comparisons)], options)
     run.over(source, progress)
-    checks = (check_untouched(original, patched), check_checker(original, patched), *run.checks())
+    others = check_runtimes(original, patched, run.comparisons, source, options, wanted or RuntimeOptions(), progress)
+    checks = (
+        check_untouched(original, patched),
+        check_checker(original, patched),
+        *run.checks(),
+        *(entry.as_check() for entry in others if entry.counts),
+    )
     notes = (*run.notes, *(note for comparison in run.comparisons for note in comparison.notes()))
-    return Verification(all(check.passed for check in checks), (run.runtime(),), checks), notes
+    return Verification(all(check.passed for check in checks), (run.runtime(), *others), checks), notes
 
 
 def _siblings(
@@ -101,7 +129,7 @@ def _siblings(
             continue
         for entry, comparison in zip(entries, comparisons, strict=True):
             if head.shares_calibration(comparison.head):
-                yield HeadComparison(original, patched, entry, head)
+                yield HeadComparison.recorded(original, patched, entry, head)
                 break
 
 
@@ -116,17 +144,7 @@ class _Run:
         calibrated = {c.head.output for c in comparisons} | {c.output for c in comparisons}
         self.others = [o.name for o in original.graph.output if o.name not in calibrated]
         self.derived = GraphView(original).depend_on(changed_first(original, [c.head for c in comparisons]))
-        places = {c.head.place: c.head for c in comparisons}
-        form, names = with_logits(original, list(places.values()))
-        by_place = dict(zip(places, names, strict=True))
-        self.logits = [by_place[c.head.place] for c in comparisons]
-        taps = list(dict.fromkeys(tap for c in comparisons for tap in c.taps))
-        taps += [name for name in self.logits if form is original and name not in taps]
-        self.taps = list(dict.fromkeys([*taps, *self.others]))
-        self.before = open_session(original, tap=taps, provider=options.provider, threads=options.threads)
-        self.form = None
-        if form is not original:
-            self.form = open_session(form, tap=self.logits, provider=options.provider, threads=options.threads)
+        self.reference = Reference(original, comparisons, options, taps=self.others)
         self.after = open_session(patched, provider=options.provider, threads=options.threads)
         self.notes: dict[str, None] = {}
         self.n_samples = 0
@@ -135,26 +153,17 @@ class _Run:
 
     def over(self, source: Source, progress: Progress | None) -> None:
         """Run both models over all data."""
-        feeder = Feeder(self.before.inputs, source, self.options.batch_size)
+        feeder = Feeder(self.reference.inputs, source, self.options.batch_size)
         outputs = [c.output for c in self.comparisons] + self.others
-        batch_axes: list[int] = []
         for feed in prefetched(feeder.feeds()):
-            tensors = dict(zip(self.taps, self.before.run(feed.arrays, self.taps), strict=True))
+            seen = self.reference.run(feed)
             results = self.after.run(feed.arrays, outputs)
-            if self.form is None:
-                logits = [tensors[name] for name in self.logits]
-            else:
-                logits = self.form.run(feed.arrays, self.logits)
-            if self.n_samples == 0:
-                session = self.form or self.before
-                batch_axes = [
-                    find_batch_axis(session, name, logits_of(z, c.head), feed, c.head)
-                    for name, z, c in zip(self.logits, logits, self.comparisons, strict=True)
-                ]
-            for comparison, z, output, batch_axis in zip(self.comparisons, logits, results, batch_axes, strict=False):
-                comparison.update(z, tensors, output, feed, self.n_samples, batch_axis)
+            for comparison, z, axis, output in zip(
+                self.comparisons, seen.logits, seen.batch_axes, results, strict=False
+            ):
+                comparison.update(z, seen.tensors, output, feed, self.n_samples, axis)
             for name, result in zip(self.others, results[len(self.comparisons) :], strict=True):
-                if not self._unchanged(name, tensors[name], result, feed):
+                if not self._unchanged(name, seen.tensors[name], result, feed):
                     self.differing.setdefault(name, self.n_samples)
             self.n_samples += feed.size
             if progress is not None:
