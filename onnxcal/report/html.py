@@ -21,7 +21,7 @@ from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
 from onnxcal.report.figures import Picture
 from onnxcal.report.printable import printable
-from onnxcal.report.runtimes import figures, outcome
+from onnxcal.report.runtimes import figures, outcome, own_checks
 from onnxcal.report.verdict import sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
 from onnxcal.verification import Check, RuntimeCheck
@@ -102,7 +102,7 @@ def _render(
         runtime=f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples, against softmax(z/T) or σ(z/T) in "
         "float64 from the logits of the model as it came",
         runtimes=[_runtime(entry) for entry in result.verification.runtimes[1:]],
-        checks=[_check(check) for check in result.verification.checks],
+        checks=[_check(check) for check in own_checks(result.verification)],
         warnings=[_shown(warning) for warning in result.warnings],
         run=_run(result),
         command=_shown(command),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from onnxcal.inference.runtimes.registry import RuntimesResult
 from onnxcal.report.console import console, print_rows
-from onnxcal.verification import RuntimeCheck
+from onnxcal.verification import Check, RuntimeCheck, Verification
 
 
 def print_runtimes(result: RuntimesResult, verbose: bool) -> None:
@@ -39,6 +39,12 @@ def print_runtime_checks(entries: Sequence[RuntimeCheck]) -> None:
     print_rows(
         (" FAIL" if entry.counts else " note", f"{entry.title}: {entry.detail}") for entry in entries if entry.detail
     )
+
+
+def own_checks(verification: Verification) -> list[Check]:
+    """The checks besides those of other runtimes, which have a table of their own."""
+    elsewhere = {entry.as_check().name for entry in verification.runtimes[1:]}
+    return [check for check in verification.checks if check.name not in elsewhere]
 
 
 def outcome(entry: RuntimeCheck) -> str:

@@ -97,7 +97,7 @@ class RuntimeProcess:
         if self._process is None:
             program = (
                 f"import sys; sys.path[:] = {sys.path!r}; "
-                f"from onnxcal.inference.runtimes.worker import main; main({self._runtime.name!r})"
+                f"from onnxcal.inference.runtimes.worker import main; main({self._runtime.load.__module__!r})"
             )
             self._process = subprocess.Popen(
                 [sys.executable, "-c", program],

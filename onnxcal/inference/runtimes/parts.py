@@ -37,12 +37,7 @@ class Distribution:
 
     def version(self) -> str | None:
         """That of the first that is installed."""
-        for name in self.names:
-            try:
-                return importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        return None
+        return next(filter(None, map(_installed_version, self.names)), None)
 
 
 @dataclass(frozen=True)
@@ -88,6 +83,13 @@ class NodePackage:
             return str(json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
+
+
+def _installed_version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _node_modules(here: Path) -> Iterator[Path]:

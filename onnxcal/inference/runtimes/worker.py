@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from onnxcal.inference.runtimes.registry import find_runtime
-from onnxcal.inference.runtimes.runtime import Program
+from onnxcal.inference.runtimes.runtime import Program, Runtime
 
 _LONGEST = 240
 
 
-def main(name: str) -> None:
-    """Answer until stdin ends.
+def main(module: str) -> None:
+    """Answer until stdin ends, with the runtime of a module.
 
     `("load", slot, job)` loads a model, `("run", slot, feeds)` gives its outputs. The answer is `(True, outputs)` or
     `(False, why not)`.
     """
     requests, answers = _private_streams()
     _yield_memory()
-    runtime = find_runtime(name)
+    runtime: Runtime = importlib.import_module(module).RUNTIME
     programs: dict[str, Program] = {}
     while True:
         try:
