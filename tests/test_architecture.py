@@ -97,6 +97,16 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
         ("sklearn", set()),
         ("scipy", set()),
         ("onnxsim", set()),
+        ("openvino", {"onnxcal.inference.runtimes.openvino"}),
+        ("tract", {"onnxcal.inference.runtimes.tract"}),
+        ("emx_onnx_cgen", {"onnxcal.inference.runtimes.emx_c"}),
+        ("cv2", {"onnxcal.inference.runtimes.opencv"}),
+        ("MNN", {"onnxcal.inference.runtimes.mnn"}),
+        ("_tools", {"onnxcal.inference.runtimes.mnn"}),
+        ("ncnn", {"onnxcal.inference.runtimes.ncnn"}),
+        ("pnnx", set()),
+        ("iree", {"onnxcal.inference.runtimes.iree"}),
+        ("tvm", {"onnxcal.inference.runtimes.tvm"}),
     ],
 )
 def test_library_is_imported_in_its_room_only(library: str, allowed: set[str]) -> None:
@@ -109,6 +119,17 @@ def test_onnxruntime_is_imported_by_the_session() -> None:
     session = PACKAGE / "inference" / "session.py"
     assert "onnxruntime" in set(imports(session))
     assert ["onnxcal", "graph", "wire"] in own_imports(session)
+
+
+def test_list_of_runtimes_imports_none_of_them() -> None:
+    program = (
+        "import sys\n"
+        "from onnxcal.inference.runtimes.registry import NAMES, list_runtimes\n"
+        "assert [state.name for state in list_runtimes().runtimes] == list(NAMES)\n"
+        "print({'onnx', 'onnxruntime', 'openvino', 'tract', 'cv2', 'MNN', 'tvm', 'iree'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("room", ["errors.py", "atomic.py", "logits.py", "rows.py", "metrics", "calibrators", "data"])
@@ -251,6 +272,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--exact", "--plot", "--report", "--prior", "--smoothing", "--bootstrap", "--no-spool",
         "--in-place", "--output-name", "--keep-logits", "--eval-data", "--eval-labels", "--no-holdout",
         "--save-calibration",
+        "--runtime", "--runtime-samples", "--runtime-timeout",
         "--max-ece", "--temperature", "--calibration", "--style",
     }  # fmt: skip
     assert flags <= known

@@ -37,7 +37,9 @@ def print_runtime_checks(entries: Sequence[RuntimeCheck]) -> None:
         table.add_row(entry.title, Text(outcome(entry), style(entry)), *figures(entry))
     console().print(Padding(table, (1, 0, 1, 2), expand=False))
     print_rows(
-        (" FAIL" if entry.counts else " note", f"{entry.title}: {entry.detail}") for entry in entries if entry.detail
+        (" FAIL" if entry.counts and not entry.passed else " note", f"{entry.title}: {entry.detail}")
+        for entry in entries
+        if entry.detail
     )
 
 

@@ -301,7 +301,9 @@ def _print_verification(verification: Verification, verbose: bool) -> None:
     style = "bold green" if verification.passed else "bold red"
     rows: list[tuple[str, str | Text]] = [("verified", Text(verdict(verification), style=style))]
     if verbose:
-        rows += [(" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in own_checks(verification)]
+        rows += [
+            (" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in own_checks(verification)
+        ]
     print_rows(rows)
     print_runtime_checks(verification.runtimes[1:])
 

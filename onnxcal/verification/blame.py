@@ -9,7 +9,7 @@ from onnxcal.verification.tolerances import Precision
 _BODIES = {"8-bit": "quantised body", "float16": "float16 body", "bfloat16": "bfloat16 body"}
 
 
-def blame(before: Side, after: Side, tail_error: float, precision: Precision) -> tuple[Blame, str]:
+def blame(before: Side, after: Side, tail_error: float, spread: float, precision: Precision) -> tuple[Blame, str]:
     """Who is to blame for `after`, which failed; and why, in a few words.
 
     Parameters
@@ -17,6 +17,7 @@ def blame(before: Side, after: Side, tail_error: float, precision: Precision) ->
     before, after : the unpatched and the patched model in the runtime.
     tail_error : largest difference of the patched outputs from what the runtime's own unpatched outputs are when
         calibrated in float64; infinite if that is not known.
+    spread : how far onnxruntime itself moves on this model.
     precision : of the model.
     """
     body = _BODIES.get(precision, "model")
@@ -26,7 +27,7 @@ def blame(before: Side, after: Side, tail_error: float, precision: Precision) ->
         return "patch", f"runs the unpatched model, but not the patched one: {after.failed}"
     if before.failed is not None:
         return "unknown", f"wrong, and the unpatched model does not run here: {before.failed}"
-    if not before.passed:
+    if not before.passed_with(spread):
         return "runtime", f"wrong before and after: this runtime mis-runs the {body}"
     if tail_error <= after.worst.tolerance:
         return "runtime", f"small errors before, which T = {after.worst.temperature:.3g} enlarges: those of the {body}"

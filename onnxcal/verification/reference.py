@@ -12,7 +12,7 @@ from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.options import RunOptions
 from onnxcal.inference.samples import find_batch_axis
-from onnxcal.inference.session import InputSpec, open_session
+from onnxcal.inference.session import InputSpec, Optimisations, open_session
 from onnxcal.verification.head import HeadComparison
 
 
@@ -37,10 +37,16 @@ class Reference:
     comparisons : the heads that are looked at, and what is needed for each.
     options : how it is run.
     taps : more tensors that are wanted.
+    optimisations : how far onnxruntime may change the graph.
     """
 
     def __init__(
-        self, original: ModelFile, comparisons: Sequence[HeadComparison], options: RunOptions, taps: Sequence[str]
+        self,
+        original: ModelFile,
+        comparisons: Sequence[HeadComparison],
+        options: RunOptions,
+        taps: Sequence[str],
+        optimisations: Optimisations = "all",
     ) -> None:
         self._heads = [c.head for c in comparisons]
         places = {head.place: head for head in self._heads}
@@ -50,7 +56,9 @@ class Reference:
         needed = [tap for c in comparisons for tap in c.taps]
         needed += [name for name in self._logits if form is original]
         self._taps = list(dict.fromkeys([*needed, *taps]))
-        how: dict[str, Any] = {"provider": options.provider, "threads": options.threads}
+        how: dict[str, Any] = {
+            "provider": options.provider, "threads": options.threads, "optimisations": optimisations
+        }  # fmt: skip
         self._session = open_session(original, tap=self._taps, **how)
         self._form = None if form is original else open_session(form, tap=self._logits, **how)
         self._batch_axes: list[int] | None = None

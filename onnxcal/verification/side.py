@@ -43,6 +43,10 @@ class Side:
         """Whether it ran and was right."""
         return self.failed is None and self.ran and all(c.passed for c in self.comparisons)
 
+    def passed_with(self, allowance: float) -> bool:
+        """Whether it would be right with a larger tolerance."""
+        return self.failed is None and self.ran and all(c.passed_with(allowance) for c in self.comparisons)
+
     @property
     def worst(self) -> HeadComparison:
         """The head that is furthest beyond its limit."""

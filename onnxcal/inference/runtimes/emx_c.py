@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from onnxcal.inference.runtimes.parts import Command, Distribution
 from onnxcal.inference.runtimes.runtime import Job, Program, Runtime
-from onnxcal.inference.runtimes.static import with_shapes
 
 COMPILER = Command(("cc", "gcc", "clang"))
 _FUNCTION = "classify"
@@ -22,6 +21,8 @@ class _Loaded:
     def __init__(self, job: Job) -> None:
         import onnx
         from emx_onnx_cgen.compiler import Compiler, CompilerOptions
+
+        from onnxcal.inference.runtimes.static import with_shapes
 
         model = with_shapes(job.model, job.shapes)
         del model.metadata_props[:]  # would be copied into a comment, where it may end one

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from onnxcal.inference.runtimes.parts import Distribution
 from onnxcal.inference.runtimes.runtime import Job, Program, Runtime
-from onnxcal.inference.runtimes.static import with_shapes
 
 
 class _Loaded:
@@ -17,6 +16,8 @@ class _Loaded:
         import tvm
         from tvm import relax
         from tvm.relax.frontend.onnx import from_onnx
+
+        from onnxcal.inference.runtimes.static import with_shapes
 
         model = with_shapes(job.model, job.shapes)
         shapes = {name: list(shape) for name, shape in job.shapes.items()}
