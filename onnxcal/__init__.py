@@ -22,10 +22,12 @@ from onnxcal.version import __version__
 if TYPE_CHECKING:
     from onnxcal import plots as plots
     from onnxcal.calibrators import Calibration, fit
+    from onnxcal.graph.diff import diff
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
-    from onnxcal.pipeline import calibrate, evaluate, patch, revert
+    from onnxcal.patching import patch, revert
+    from onnxcal.pipeline import calibrate, evaluate
     from onnxcal.verification import verify
 
 _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy nor onnx nor onnxruntime
@@ -33,11 +35,12 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "Head": "onnxcal.graph.head",
     "calibrate": "onnxcal.pipeline",
     "collect_logits": "onnxcal.inference",
+    "diff": "onnxcal.graph.diff",
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
-    "patch": "onnxcal.pipeline",
-    "revert": "onnxcal.pipeline",
+    "patch": "onnxcal.patching",
+    "revert": "onnxcal.patching",
     "verify": "onnxcal.verification",
 }
 
@@ -57,6 +60,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "collect_logits",
+    "diff",
     "evaluate",
     "fit",
     "inspect",

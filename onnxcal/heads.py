@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.head import Head
-from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
+from onnxcal.graph.metadata import CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import Patches
-from onnxcal.verification.head import recorded_head
 
 NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
 """What is to be done to a head, and where its calibrator came from."""
@@ -93,10 +94,11 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
             )
 
 
-def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
+def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *, measured: bool = False) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
     A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
+    `measured` keeps the new calibrations' scores in the file too.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -112,5 +114,11 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
-        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), known.as_json()))
-    return [*kept, *((patch, calibration.as_json()) for patch, calibration in made.values())]
+        record = with_metrics(known.as_json(), recorded_metrics(file, entry))
+        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), record))
+    return [*kept, *((patch, _record(calibration, measured=measured)) for patch, calibration in made.values())]
+
+
+def _record(calibration: Calibration, *, measured: bool) -> dict[str, Any]:
+    metrics = calibration.metrics if measured else calibration.recorded
+    return with_metrics(calibration.as_json(), None if metrics is None else RecordedMetrics.of(metrics))

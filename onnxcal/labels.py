@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
 from onnxcal.logits import LabelArray, Task, as_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SOFT_LABEL_TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1: float16 and rounded decimals are; it is then brought to 1."""

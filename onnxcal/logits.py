@@ -6,19 +6,21 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Task: TypeAlias = Literal["multiclass", "binary", "multilabel"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
-FloatArray: TypeAlias = NDArray[np.floating[Any]]
-LabelArray: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
-IndexArray: TypeAlias = NDArray[np.int64]
+FloatArray: TypeAlias = "NDArray[np.floating[Any]]"
+LabelArray: TypeAlias = "NDArray[np.int64] | NDArray[np.float64]"
+IndexArray: TypeAlias = "NDArray[np.int64]"
 
 CHUNK_ELEMENTS = 1 << 16
 """Logits that are worked on at a time: 512 kB in float64, which stays in a core's cache."""
@@ -102,6 +104,11 @@ class Sample:
     """(N,), ≥ 0, how much each row counts; None if all count 1."""
     group: IndexArray | None = None
     """(N,), which sample each row belongs to (positions of one image); None if each is a sample of its own."""
+
+    @property
+    def n_groups(self) -> int:
+        """How many samples the rows belong to; N where each is a sample of its own."""
+        return self.logits.n_samples if self.group is None else len(np.unique(self.group))
 
     def take(self, rows: IndexArray) -> Sample:
         """The given rows."""

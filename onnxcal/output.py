@@ -6,20 +6,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 
-from onnxcal.data import Source
 from onnxcal.errors import UsageError
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.patch import Patch, check_structure, make_patch
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.write import Draft, check_target
-from onnxcal.inference.collect import Progress
-from onnxcal.inference.options import RunOptions
-from onnxcal.verification import RuntimeOptions, Verification, verify_file
+
+if TYPE_CHECKING:
+    from onnxcal.data import Source
+    from onnxcal.inference.collect import Progress
+    from onnxcal.inference.options import RunOptions
+    from onnxcal.verification import RuntimeOptions, Verification
 
 Patches: TypeAlias = Sequence[tuple[HeadPatch, dict[str, Any]]]
 """What to do to each head, and its calibration as JSON data for the metadata."""
@@ -91,6 +93,8 @@ def write_verified(
     progress: Progress | None,
 ) -> tuple[Written, Verification, tuple[str, ...]]:
     """Write a patched model where nobody sees it, run it, and let it appear only if every check held."""
+    from onnxcal.verification import verify_file
+
     change = make_patch(original, patches)
     if target.path is None:
         written = _in_memory(change, patches)

@@ -8,35 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
-from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.fit import check_method, check_regularisation, check_resamples
 from onnxcal.calibrators.remarks import got_worse
-from onnxcal.data import open_source
+from onnxcal.data import paths_of
 from onnxcal.errors import GateError, UsageError
-from onnxcal.graph.detect import changed_besides, find_head
+from onnxcal.graph.detect import find_head
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Activation
-from onnxcal.graph.inspect import about, about_forced, input_names
+from onnxcal.graph.inspect import about, about_forced
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelLike, open_model
-from onnxcal.graph.patch import unpatched, write_original
+from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
-from onnxcal.graph.write import Draft
 from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
+from onnxcal.inference.sources import source_for
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
-from onnxcal.output import choose_target, write, write_verified
+from onnxcal.output import choose_target, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
 from onnxcal.report.figures import pictures_of
 from onnxcal.report.html import check_report_libraries, write_report
-from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult, PatchResult, RevertResult
-from onnxcal.subjects import subject_of
+from onnxcal.report.markdown import write_summary
+from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult
+from onnxcal.subjects import class_names, subjects_of
 from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_options
 
 
@@ -46,6 +46,8 @@ def calibrate(
     *,
     output: str | os.PathLike[str] | None = None,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     eval_data: Any = None,
     eval_labels: Any = None,
     no_holdout: bool = False,
@@ -65,6 +67,7 @@ def calibrate(
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    summary: str | os.PathLike[str] | None = None,
     max_ece: float | None = None,
     runtime: str | Sequence[str] = (),
     runtime_samples: int = DEFAULT_SAMPLES,
@@ -80,9 +83,9 @@ def calibrate(
     Parameters
     ----------
     model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
-    data, labels : labelled validation data, see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : labelled validation data, see `onnxcal.data.open_source`.
     output : where the calibrated model goes, default `<stem>.calibrated.onnx` beside the model.
-    eval_data, eval_labels : labelled data to measure on, instead of a held-out half.
+    eval_data, eval_labels : labelled data to measure on, instead of a held-out half; read as `data` is.
     no_holdout : measure on the samples that are fitted on.
     head : which output, needed where several can be a classifier; a sequence of names calibrates several, each with a
         temperature of its own. Labels of each are then a dict by output name, or `labels_<output>` in an `.npz`.
@@ -95,6 +98,7 @@ def calibrate(
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
+    summary : write it as a short Markdown text, for a pull request or a model card.
     max_ece : refuse to write if the ECE after calibration is larger.
     runtime : names of other runtimes that the calibrated model must be right in; `"all"` for those that are installed.
     runtime_samples, runtime_timeout : how many samples each of them runs, and for how many seconds; see `verify`.
@@ -126,16 +130,19 @@ def calibrate(
     if report is not None:
         check_report_libraries()
         check_writable(Path(report), force=force)
+    if summary is not None:
+        check_writable(Path(summary), force=force)
     check_apart(
-        [target.path if not in_place else None, _path(save_calibration), _path(report)],
-        [file.path, data, labels, eval_data, eval_labels],
+        [target.path if not in_place else None, _path(save_calibration), _path(report), _path(summary)],
+        [file.path, *paths_of(data), labels, *paths_of(eval_data), eval_labels],
     )
     original = unpatched(file)
     hints = Hints(task, axis, activation)
     found = heads_of(file, original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
-    source = open_source(data, labels, inputs=input_names(file))
-    evaluation = None if eval_data is None else open_source(eval_data, eval_labels, inputs=input_names(file))
+    known: dict[str, Any] = {"preprocess": preprocess, "label_column": label_column}
+    source = source_for(file, found[0], data, labels, **known)
+    evaluation = None if eval_data is None else source_for(file, found[0], eval_data, eval_labels, **known)
     options, chosen = run_options(original, source, batch_size, provider, threads)
     reading: dict[str, Any] = {
         "ignore_index": ignore_index, "forced": activation == "none", "progress": progress
@@ -159,7 +166,7 @@ def calibrate(
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
     written, verification, notes = write_verified(
-        original, all_patches(file, original, new), target, source, options, wanted, progress
+        original, all_patches(file, original, new, measured=True), target, source, options, wanted, progress
     )
     first = calibrated[0]
     if save_calibration is not None:
@@ -176,93 +183,11 @@ def calibrate(
         proto=written.proto,
     )
     if report is not None:
-        pictures = {}
-        for number, each in enumerate(calibrated):
-            measured, fitted = (subject_of(each.calibration, fitted=fit) for fit in (False, True))
-            pictures[each.head.output] = pictures_of(measured, fitted, prefix=f"head{number}")
-        write_report(result, original, report, figures=pictures, command=asked, force=force)
+        seen = {one.head.output: subjects_of(one.calibration, class_names(one.head)) for one in calibrated}
+        write_report(result, original, report, pictures=pictures_of(seen), command=asked, force=force)
+    if summary is not None:
+        write_summary(result, summary, force=force)
     return result
-
-
-def patch(
-    model: ModelLike,
-    calibration: Calibration | str | os.PathLike[str] | None = None,
-    *,
-    temperature: float | None = None,
-    output: str | os.PathLike[str] | None = None,
-    data: Any = None,
-    labels: Any = None,
-    head: str | Sequence[str] | None = None,
-    task: Task | None = None,
-    axis: int | None = None,
-    activation: Activation | None = None,
-    output_name: str | None = None,
-    keep_logits: bool = False,
-    in_place: bool = False,
-    force: bool = False,
-    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
-    provider: str | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> PatchResult:
-    """Put a known temperature into a model. Without `data` the result is checked, but not run.
-
-    Parameters
-    ----------
-    model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
-    calibration : what `fit` returned, or the path of a CAL.json.
-    temperature : T, instead of a calibration.
-    data, labels : data to verify the result on, see `onnxcal.data.open_source`.
-    output, head, task, axis, activation, output_name, keep_logits, in_place, force, batch_size, provider, threads,
-    progress : as for `calibrate`.
-
-    Raises
-    ------
-    ModelError, DataError, UsageError
-        Something that was passed cannot be used.
-    VerificationError
-        With `data`: the patched model does not match the reference; nothing was written.
-    """
-    check_task(task)
-    known = _calibration_to_patch(calibration, temperature)
-    if labels is not None and data is None:
-        raise UsageError("--labels does nothing without --data", hint="pass --data too, or neither")
-    file = open_model(model)
-    target = choose_target(file, output, in_place=in_place, force=force)
-    check_apart([target.path if not in_place else None], [file.path, calibration, data, labels])
-    original = unpatched(file)
-    names = [unpatched_name(file, name) or known.output for name in names_of(head)]
-    found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
-    check_alone(found, output_name=output_name)
-    source = None if data is None else open_source(data, labels, inputs=input_names(file))
-    options, chosen = run_options(original, source, batch_size, provider, threads)
-    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
-    patches = all_patches(file, original, new)
-    verification, notes = None, tuple[str, ...]()
-    if source is None:
-        written = write(original, patches, target)
-        notes = tuple(
-            f"output '{name}' is computed from what is calibrated, and may change with it"
-            for name in changed_besides(original, found)
-        )
-    else:
-        written, verification, notes = write_verified(original, patches, target, source, options, None, progress)
-    return PatchResult(
-        model=FileRecord.of(file),
-        output=written.record,
-        head=found[0],
-        heads=tuple(found),
-        calibration=known,
-        verification=verification,
-        warnings=(
-            *(line for one in found for line in about(one)),
-            *(about_forced(original, found) if activation == "none" else ()),
-            *_unusual(known.temperature),
-            *chosen,
-            *notes,
-        ),
-        proto=written.proto,
-    )
 
 
 def evaluate(
@@ -270,6 +195,8 @@ def evaluate(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     head: str | None = None,
     task: Task | None = None,
     axis: int | None = None,
@@ -287,7 +214,7 @@ def evaluate(
     check_task(task)
     file = open_model(model)
     found = find_head(file, head, Hints(task, axis, activation))
-    source = open_source(data, labels, inputs=input_names(file))
+    source = source_for(file, found, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)
     collected = collect(
         file,
@@ -301,31 +228,6 @@ def evaluate(
     )
     scores = score(collected.labelled)
     return EvaluateResult(FileRecord.of(file), collected.head, scores, (*about(found), *chosen, *collected.warnings))
-
-
-def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
-    """Take the patch out of a patched model again.
-
-    Parameters
-    ----------
-    model : the file that `patch` or `calibrate` wrote.
-    output : where the original goes; it may be the model itself with `force`.
-
-    Raises
-    ------
-    ModelError
-        The model is not patched, or its graph was changed since.
-    """
-    file = open_model(model)
-    with Draft(output, file, force=force) as draft:
-        digest, identical = write_original(file, draft)
-        draft.commit()
-    warnings = (
-        ()
-        if identical
-        else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
-    )
-    return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
 
 
 def _path(path: str | os.PathLike[str] | None) -> Path | None:
@@ -347,21 +249,3 @@ def _check_gate(metrics: Metrics, max_ece: float | None) -> None:
             hint="fit on more or better matching data, or raise the limit",
             known={"metrics": metrics},
         )
-
-
-def _calibration_to_patch(
-    calibration: Calibration | str | os.PathLike[str] | None, temperature: float | None
-) -> Calibration:
-    if (calibration is None) == (temperature is None):
-        raise UsageError(
-            "a patch needs either a temperature or a calibration", hint="pass --temperature T or --calibration CAL.json"
-        )
-    if temperature is not None:
-        return Calibration(float(temperature))
-    return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
-
-
-def _unusual(temperature: float) -> tuple[str, ...]:
-    if 1e-4 <= temperature <= 1e4:
-        return ()
-    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)

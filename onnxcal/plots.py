@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from onnxcal.atomic import check_apart, check_writable, write_file
 from onnxcal.calibrators import Calibration
+from onnxcal.data import paths_of
+from onnxcal.data.names import class_names_of
 from onnxcal.errors import UsageError
 from onnxcal.graph.filerecord import FileRecord, file_digest
 from onnxcal.graph.head import Activation
@@ -48,6 +51,7 @@ __all__ = [
     "reliability_sweep", "risk_coverage_curve", "save", "subject", "temperature_curve",
 ]  # fmt: skip
 
+ClassNames: TypeAlias = "Sequence[str] | str | os.PathLike[str]"
 At: TypeAlias = Literal["before", "after"]
 Seen: TypeAlias = "Calibration | Subject"
 """What `onnxcal.fit` returned, `.calibration` of what `onnxcal.calibrate` returned, or a `subject`."""
@@ -62,7 +66,7 @@ def subject(
     axis: int | None = None,
     ignore_index: int | None = None,
     sample_weight: Any = None,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     bootstrap: int = DEFAULT_RESAMPLES,
     seed: int = 0,
 ) -> Subject:
@@ -72,7 +76,7 @@ def subject(
     ----------
     logits, labels, task, axis, ignore_index, sample_weight : as for `onnxcal.fit`.
     temperature : T or a calibration; None to fit it.
-    class_names : names of the classes, in their order.
+    class_names : names of the classes in the order of their indices, or a text file with one a line.
     bootstrap, seed : resamples for the intervals of scores, 0 for none; and of their generator.
 
     Raises
@@ -88,7 +92,7 @@ def subject(
         logits, labels, known, task=task, axis=axis, ignore_index=ignore_index, sample_weight=sample_weight,
         bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
-    return subject_of(found, classes=class_names)
+    return _named(subject_of(found), class_names)
 
 
 def reliability_diagram(seen: Seen, *, at: At = "after", ax: Axes | None = None, legend: bool = True) -> Axes:
@@ -230,6 +234,8 @@ def plot(
     output: str | os.PathLike[str],
     data: Any = None,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     temperature: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
     head: str | None = None,
@@ -241,6 +247,7 @@ def plot(
     provider: str | None = None,
     threads: int | None = None,
     style: str = "light",
+    class_names: ClassNames | None = None,
     bootstrap: int = DEFAULT_RESAMPLES,
     seed: int = 0,
     force: bool = False,
@@ -253,10 +260,12 @@ def plot(
     kind : one of `KINDS`.
     source : a model, with `data`; or a LOGITS.npz.
     output : where to, `.svg`, `.png` or `.pdf`.
-    data, labels : labelled data to run a model on, see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : labelled data to run a model on, see `onnxcal.data.open_source`.
     temperature, calibration : what to look at. Without either, T is that of a patched model; else it is fitted, as
         `calibrate` (of a model: measured on a held-out half) and `fit` (of stored logits) would.
     style : `light` or `dark`.
+    class_names : names of the classes in the order of their indices, or a text file with one a line; default what the
+        model calls them.
     head, task, axis, activation, ignore_index, batch_size, provider, threads, bootstrap, seed, progress : as for
         `calibrate`.
     force : replace an `output` that exists.
@@ -274,20 +283,21 @@ def plot(
     check_suffix(Path(output).suffix)
     require_matplotlib()
     check_writable(Path(output), force=force)
-    check_apart([Path(output)], [source, data, labels, calibration])
+    check_apart([Path(output)], [source, *paths_of(data), labels, calibration, class_names])
     known = known_calibration(calibration, temperature)
     if data is None:
-        _check_stored(source, labels=labels, head=head, activation=activation)
+        unused = {"preprocess": preprocess, "label-column": label_column}
+        _check_stored(source, labels=labels, head=head, activation=activation, **unused)
         looked = of_stored(
             Path(source), known, task=task, axis=axis, ignore_index=ignore_index, bootstrap=bootstrap, seed=seed
         )
     else:
         looked = of_model(
-            source, data, known, labels=labels, head=head, task=task, axis=axis, activation=activation,
-            ignore_index=ignore_index, batch_size=batch_size, provider=provider, threads=threads, bootstrap=bootstrap,
-            seed=seed, progress=progress,
+            source, data, known, labels=labels, preprocess=preprocess, label_column=label_column, head=head, task=task,
+            axis=axis, activation=activation, ignore_index=ignore_index, batch_size=batch_size, provider=provider,
+            threads=threads, bootstrap=bootstrap, seed=seed, progress=progress,
         )  # fmt: skip
-    what = looked.subject(fitted=kind_of_plot.fitted)
+    what = _named(looked.subject(fitted=kind_of_plot.fitted), class_names)
     numbers = kind_of_plot.data(what)
     save(draw(kind, what, numbers, style=style), output, force=force)
     return PlotResult(
@@ -307,6 +317,10 @@ def _check_stored(source: Any, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"--{name} does nothing without --data", hint="pass --data too, or neither")
+
+
+def _named(what: Subject, names: ClassNames | None) -> Subject:
+    return what if names is None else replace(what, classes=class_names_of(names, what.sample.logits.num_classes))
 
 
 def _subject(seen: Seen, *, fitted: bool = False) -> Subject:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.remarks import got_worse
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
-from onnxcal.metrics import Metrics, Scores
-from onnxcal.verification import Verification
+
+if TYPE_CHECKING:
+    import onnx
+
+    from onnxcal.metrics import Metrics, Scores
+    from onnxcal.verification import Verification
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ What comes out can be trusted inside: any class axis, dense heads, one-hot and s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
 from onnxcal.labels import SOFT_LABEL_TOLERANCE, check_label_values, kept_rows, label_rows
@@ -25,6 +24,9 @@ from onnxcal.logits import (
     take_rows,
     value_chunks,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 GRID_TOLERANCE, GRID_SUM_TOLERANCE = 1e-3, 0.05
 """Of 8-bit probabilities: how far from a step, in steps; and their sum from 1."""

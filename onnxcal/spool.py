@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPOOL_BYTES = 1 << 30
 """Logits beyond this size are kept in a temporary file."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxcal.calibrators import Calibration, fit
 from onnxcal.calibrators.fit import measured
-from onnxcal.data.npz import read_logits
+from onnxcal.data.npz import read_logits, stored_classes
 from onnxcal.data.shards import fit_files
 from onnxcal.errors import UsageError
 from onnxcal.graph.head import Activation, Head
@@ -78,6 +78,11 @@ def subject_of(calibration: Calibration, *, fitted: bool = False, classes: Seque
     return replace(subject, sample=calibration.fitted_on.sample, temperature=calibration.temperature, split="fit")
 
 
+def subjects_of(calibration: Calibration, classes: Sequence[str] | None = None) -> tuple[Subject, Subject]:
+    """The samples that a calibration is measured on, and those that it was fitted on, see `subject_of`."""
+    return subject_of(calibration, classes=classes), subject_of(calibration, fitted=True, classes=classes)
+
+
 def of_arrays(
     logits: Any,
     labels: Any,
@@ -115,11 +120,11 @@ def of_stored(
     }  # fmt: skip
     if known is None:
         found = fit_files([path], **reading)
-        return Looked(found, warnings=found.warnings)
+        return Looked(found, stored_classes(path), found.warnings)
     stored = read_logits(path)
     reading["task"] = task or stored.task
     found = of_arrays(stored.logits, stored.labels, known, sample_weight=stored.sample_weight, **reading)
-    return Looked(replace(found, output=stored.output))
+    return Looked(replace(found, output=stored.output), stored_classes(path))
 
 
 def of_model(
@@ -128,6 +133,8 @@ def of_model(
     known: Calibration | None,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     head: str | None = None,
     task: Task | None = None,
     axis: int | None = None,
@@ -150,6 +157,8 @@ def of_model(
         file,
         data,
         labels=labels,
+        preprocess=preprocess,
+        label_column=label_column,
         head=head or (None if known is None else known.output),
         task=task,
         axis=axis,

@@ -47,7 +47,9 @@ BUSY = 0.5
 """Load average above which times say little."""
 ENOUGH_LOGITS = 1_000_000
 """From here on the time of a fit goes with the number of logits, not of calls."""
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "torch-uncertainty", "probmetrics", "netcal", "onnxruntime")
+PACKAGES = (
+    "numpy", "numba", "scipy", "scikit-learn", "torch", "torch-uncertainty", "probmetrics", "netcal", "onnxruntime"
+)  # fmt: skip
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

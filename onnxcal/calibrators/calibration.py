@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxcal.calibrators.evidence import Comparison, FittedOn, enough_samples, interval
+from onnxcal.calibrators.evidence import Comparison, FittedOn, believed, enough_samples, interval
 from onnxcal.calibrators.steps import Step
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import DataError, UsageError
 from onnxcal.logits import TASKS, Probabilities, Task, as_array
 from onnxcal.metrics import Metrics
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.rows import default_axis, logit_rows, task_of_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCHEMA = "onnxcal/1"
 METHODS = ("temperature",)
@@ -78,6 +81,8 @@ class Calibration:
     """What it is measured on; None if it is not."""
     tested: float | None = field(default=None, repr=False, metadata={"json": False})
     """The p-value that was read back with it."""
+    recorded: RecordedMetrics | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+    """The scores that were read back with it, from a CAL.json."""
     warnings: tuple[str, ...] = field(default=(), metadata={"json": False})
     """What the user should know about the fit, one sentence each."""
 
@@ -92,6 +97,11 @@ class Calibration:
         together; else from the observed information.
         """
         return None if self.stderr is None else interval(self.temperature, self.stderr, self.robust_stderr)
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether the interval is that of `robust_stderr`: the plain one does not hold for samples like these."""
+        return self.stderr is not None and believed(self.stderr, self.robust_stderr) != self.stderr
 
     @property
     def enough_samples(self) -> int | None:
@@ -197,7 +207,15 @@ class Calibration:
             raise DataError(
                 f"calibration '{path}' is not a document of schema {SCHEMA}", hint="pass what onnxcal fit -o wrote"
             )
-        return cls.from_dict(document.get("calibration"), where=f"calibration '{path}'")
+        found = cls.from_dict(document.get("calibration"), where=f"calibration '{path}'")
+        if not document.get("metrics"):
+            return found
+        try:
+            return replace(found, recorded=RecordedMetrics.from_dict(document["metrics"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise DataError(
+                f"calibration '{path}': metrics are not what onnxcal wrote", hint="fit it again with onnxcal fit"
+            ) from None
 
     @classmethod
     def from_dict(cls, values: Any, *, where: str) -> Calibration:

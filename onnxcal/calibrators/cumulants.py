@@ -8,8 +8,8 @@ Working in u makes everything dimensionless: no scale of the logits can overflow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,11 @@ def in_float32(margins: Margins, beta: float, order: int) -> Cumulants:
     """
     factor = np.float32(beta)
     precise = np.float64 if order == 1 else np.float32  # the last pass is of order 1
+    loop = compiled_loop() if margins.many and not margins.independent else None
+
+    def compiled(start: int, stop: int, buffers: tuple[FloatArray, FloatArray]) -> Cumulants:
+        assert loop is not None
+        return Cumulants(*loop(margins, start, stop, float(factor)))
 
     def piece(start: int, stop: int, buffers: tuple[FloatArray, FloatArray]) -> Cumulants:
         x, e = buffers
@@ -68,7 +73,17 @@ def in_float32(margins: Margins, beta: float, order: int) -> Cumulants:
                 moment[again] = values
         return _summed(moments, margins.weights(start, stop))
 
-    return _over_pieces(margins, piece, np.float32)
+    return _over_pieces(margins, piece if loop is None else compiled, np.float32)
+
+
+@cache
+def compiled_loop() -> Callable[[Margins, int, int, float], Iterable[float]] | None:
+    """`compiled.sums_of` where the extra `fast` is installed, else None."""
+    try:
+        from onnxcal.calibrators.compiled import sums_of
+    except ImportError:  # numba is not there, or not made for this NumPy
+        return None
+    return sums_of
 
 
 def in_float64(margins: Margins, beta: float, order: int = 3) -> Cumulants:
@@ -198,6 +213,8 @@ def _over_pieces(
         parts = run(0)
     else:
         parts = [Cumulants(0.0)] * len(bounds)
+        from concurrent.futures import ThreadPoolExecutor  # 20 ms that a patch without a fit need not wait
+
         with ThreadPoolExecutor(threads) as pool:
             for first, made in enumerate(pool.map(run, range(threads))):
                 parts[first::threads] = made

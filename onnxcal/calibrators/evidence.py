@@ -62,13 +62,13 @@ class Comparison:
 
 def p_value(likelihood_ratio: float, stderr: float, robust: float | None) -> float:
     """P(χ²₁ > 2 (NLL(1) − NLL(T))), the statistic scaled as `FittedOn.p_value` says."""
-    statistic = max(0.0, likelihood_ratio) * (stderr / _believed(stderr, robust)) ** 2
+    statistic = max(0.0, likelihood_ratio) * (stderr / believed(stderr, robust)) ** 2
     return math.erfc(math.sqrt(statistic / 2))
 
 
 def interval(temperature: float, stderr: float, robust: float | None) -> tuple[float, float]:
     """95 % Wald interval of T, symmetric in log T; (0, ∞) of samples that say next to nothing."""
-    half = Z95 * _believed(stderr, robust) / temperature
+    half = Z95 * believed(stderr, robust) / temperature
     if not half < _LONGEST:
         return 0.0, math.inf
     return temperature * math.exp(-half), temperature * math.exp(half)
@@ -86,5 +86,6 @@ def enough_samples(n_samples: int, interval: tuple[float, float]) -> int | None:
     return math.ceil(n_samples * (half / ENOUGH) ** 2)
 
 
-def _believed(stderr: float, robust: float | None) -> float:
+def believed(stderr: float, robust: float | None) -> float:
+    """The standard error that holds: the robust one where it is larger by more than the noise of an estimate."""
     return robust if robust is not None and robust > MISSPECIFIED * stderr else stderr

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.calibrators.ends import Ends, check_finite_optimum, ends_of
 from onnxcal.calibrators.hermite import Hermite
@@ -19,6 +20,9 @@ from onnxcal.calibrators.margins import Margins, Rows
 from onnxcal.calibrators.temperature import Temperature
 from onnxcal.errors import UsageError
 from onnxcal.logits import IndexArray, Sample, Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NODES_PER_OCTAVE = 4
 FIRST_OCTAVE, LAST_OCTAVE = -14, 10
@@ -32,17 +36,22 @@ LOWEST = -1e8
 """Logits so far below their row's maximum have e^{βz} = 0 at every node: −inf, and what programs take for it."""
 AROUND = 3
 """Nodes on each side of the optimum that the interpolant goes through."""
-_LOG_BETA = (
-    np.log(2.0) / NODES_PER_OCTAVE * np.arange(FIRST_OCTAVE * NODES_PER_OCTAVE, LAST_OCTAVE * NODES_PER_OCTAVE + 1)
-)
 _COLUMNS = 5  # slope in β and its first two derivatives, NLL, squared slopes
+
+
+@cache
+def _log_beta() -> NDArray[np.float64]:
+    """log β of every node."""
+    steps = np.arange(FIRST_OCTAVE * NODES_PER_OCTAVE, LAST_OCTAVE * NODES_PER_OCTAVE + 1)
+    nodes: NDArray[np.float64] = np.log(2.0) / NODES_PER_OCTAVE * steps
+    return nodes
 
 
 @dataclass(frozen=True)
 class NLLGrid:
     """What the samples seen so far say of every temperature; `a + b` is what all of them say together."""
 
-    sums: Rows = field(default_factory=lambda: np.zeros((len(_LOG_BETA), _COLUMNS)), repr=False)
+    sums: Rows = field(default_factory=lambda: np.zeros((len(_log_beta()), _COLUMNS)), repr=False)
     """(nodes, 5): sums over samples at each node."""
     ends: Ends = field(default_factory=lambda: Ends(0.0, 0.0, 0.0, 0.0, 0.0))
     """The slope at both ends of the temperatures."""
@@ -55,15 +64,15 @@ class NLLGrid:
     def of(cls, sample: Sample) -> NLLGrid:
         """The state of some samples, in one pass of float64."""
         margins = Margins.of(sample)
-        sums = np.zeros((len(_LOG_BETA), _COLUMNS))
+        sums = np.zeros((len(_log_beta()), _COLUMNS))
         slopes, groups = None, np.empty(0, np.int64)
         if sample.group is not None:
             names, groups = np.unique(sample.group, return_inverse=True)
-            slopes = np.zeros((len(_LOG_BETA), len(names)))
+            slopes = np.zeros((len(_log_beta()), len(names)))
         for start, stop in margins.bounds():
             sums += _piece(margins, start, stop, None if slopes is None else (slopes, groups[start:stop]))
         if slopes is not None:
-            sums[:, 4] = np.einsum("bg,bg->b", slopes, slopes) * np.exp(2 * _LOG_BETA)
+            sums[:, 4] = np.einsum("bg,bg->b", slopes, slopes) * np.exp(2 * _log_beta())
         return cls(sums, ends_of(margins), len(margins), sample.logits.task)
 
     def __add__(self, other: NLLGrid) -> NLLGrid:
@@ -98,11 +107,11 @@ class NLLGrid:
                 hint="let the logits be kept (without --no-spool), or scale them",
             )
         curve, coarser = (self._slope_around(after, nodes) for nodes in (AROUND, AROUND - 1))
-        bracket = _LOG_BETA[after - 1], _LOG_BETA[after]
+        bracket = _log_beta()[after - 1], _log_beta()[after]
         log_beta, other = curve.root(*bracket), coarser.root(*bracket)
         information = curve.derivative(log_beta) * math.exp(log_beta)  # Σ variance of βz
         some = self._around(after, AROUND)
-        squares = max(0.0, Hermite(_LOG_BETA[some], self.sums[some, 4:])(log_beta))
+        squares = max(0.0, Hermite(_log_beta()[some], self.sums[some, 4:])(log_beta))
         temperature = math.exp(-log_beta)
         found = Temperature(
             temperature,
@@ -114,9 +123,9 @@ class NLLGrid:
     def likelihood_ratio(self, temperature: float) -> float:
         """2 (NLL(1) − NLL(T)), summed over samples: Taylor's formula from the node next to T."""
         log_beta = -math.log(temperature)
-        node = int(np.argmin(np.abs(_LOG_BETA - log_beta)))
+        node = int(np.argmin(np.abs(_log_beta() - log_beta)))
         slope, first, second, nll, _ = self.sums[node]
-        beta, step = math.exp(_LOG_BETA[node]), log_beta - _LOG_BETA[node]
+        beta, step = math.exp(_log_beta()[node]), log_beta - _log_beta()[node]
         # With respect to log β the slope is βm, its derivatives β(m + m′) and β(m + 2m′ + m″).
         there = nll + beta * step * (slope + step / 2 * (slope + first + step / 3 * (slope + 2 * first + second)))
         at_one = float(self.sums[-FIRST_OCTAVE * NODES_PER_OCTAVE, 3])
@@ -124,10 +133,10 @@ class NLLGrid:
 
     def _slope_around(self, after: int, nodes: int) -> Hermite:
         some = self._around(after, nodes)
-        return Hermite(_LOG_BETA[some], self.sums[some, :3])
+        return Hermite(_log_beta()[some], self.sums[some, :3])
 
     def _around(self, after: int, nodes: int) -> slice:
-        first = min(max(after - nodes, 0), len(_LOG_BETA) - 2 * nodes)  # one-sided at the ends of the grid
+        first = min(max(after - nodes, 0), len(_log_beta()) - 2 * nodes)  # one-sided at the ends of the grid
         return slice(first, first + 2 * nodes)
 
 
@@ -144,11 +153,11 @@ def _piece(margins: Margins, start: int, stop: int, by_group: tuple[Rows, IndexA
     weight = margins.weights(start, stop)
     ones = "kn->n" if axis == 0 else "nk->n"
     product = "kn,kn->n" if axis == 0 else "nk,nk->n"
-    sums = np.empty((len(_LOG_BETA), _COLUMNS))
+    sums = np.empty((len(_log_beta()), _COLUMNS))
     for phase in range(NODES_PER_OCTAVE):
         e = t
-        for octave, node in enumerate(range(phase, len(_LOG_BETA), NODES_PER_OCTAVE)):
-            beta = math.exp(_LOG_BETA[node])
+        for octave, node in enumerate(range(phase, len(_log_beta()), NODES_PER_OCTAVE)):
+            beta = math.exp(_log_beta()[node])
             if octave % FRESH_OCTAVES == 0:
                 e = np.exp(beta * t)
                 e[masked] = 0.0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.logits import FloatArray, IndexArray, Sample, all_finite
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FEW_CLASSES = 32
 """Below this, sums over classes are far cheaper along the first axis, (K, n), than along the last, (n, K)."""
@@ -21,10 +23,12 @@ SMALL_PIECE, LARGE_PIECE = 1 << 16, 1 << 18
 """Elements of a piece: 256 KB in float32 for one thread; 1 MB where threads share the interpreter lock."""
 MANY_ELEMENTS = 1 << 20
 """From here on the pieces are large, and more than one thread works on them."""
+COMPILED_ELEMENTS = 1 << 21
+"""From here on compiled loops, where they are installed, earn the half second that it takes to import them."""
 PREPARED_ELEMENTS = 1 << 18
 """Up to here the float32 margins of all rows are kept from pass to pass: 1 MB."""
 
-Rows = NDArray[np.float64]
+Rows: TypeAlias = "NDArray[np.float64]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,8 @@ class Margins:
     """Whether some logits are −inf."""
     smoothing: float = 0.0
     """Share of each label that is spread evenly over all classes."""
+    many: bool = False
+    """Whether the whole set has `COMPILED_ELEMENTS` logits, of which these may be some."""
     prepared: FloatArray | None = None
     """float32 margins of all samples, of a small set."""
     scratch: dict[tuple[int, type], tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False)
@@ -55,7 +61,8 @@ class Margins:
         if sample.logits.task != "multiclass":
             flags = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
             return cls(values, flags, True, sample.weight, False, smoothing)
-        made = cls(values, labels, False, sample.weight, not all_finite(values), smoothing)
+        many = values.size >= COMPILED_ELEMENTS
+        made = cls(values, labels, False, sample.weight, not all_finite(values), smoothing, many)
         if values.size > PREPARED_ELEMENTS:
             return made
         with np.errstate(over="ignore"):  # an infinite margin is done again in float64
@@ -75,8 +82,7 @@ class Margins:
         if prepared is not None:
             prepared = np.ascontiguousarray(prepared[:, rows] if self.class_axis == 0 else prepared[rows])
         weight = None if self.weight is None else self.weight[rows]
-        some, labels = self.values[rows], self.labels[rows]
-        return Margins(some, labels, self.independent, weight, self.masked, self.smoothing, prepared, self.scratch)
+        return replace(self, values=self.values[rows], labels=self.labels[rows], weight=weight, prepared=prepared)
 
     def bounds(self) -> list[tuple[int, int]]:
         """First and last row of each piece. It depends on the sizes only, so sums do not depend on the machine."""

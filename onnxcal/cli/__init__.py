@@ -16,6 +16,7 @@ from typing import NoReturn, TextIO
 import click
 
 from onnxcal.errors import OnnxcalError
+from onnxcal.report.printable import SPELLED, printable
 from onnxcal.version import __version__
 
 _LONG_WORD = re.compile(r"\S{1000,}")  # names in models may be of any length
@@ -27,6 +28,7 @@ COMMANDS = {
     "fit": "Fit a calibrator on stored logits.",
     "patch": "Put a known temperature into a model.",
     "verify": "Run a patched model and check that it is what its calibration says.",
+    "diff": "What a patch changed in a file, node by node and byte by byte, and whether anything else did.",
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
     "revert": "Take the patch out again.",
@@ -71,7 +73,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no ± or β shows a question mark
+            stream.reconfigure(errors=SPELLED)  # a terminal that has no ± or → shows +- and ->
     stdout = sys.stdout
     try:
         cli.main(prog_name="onnxcal", standalone_mode=False)
@@ -132,8 +134,6 @@ def _silence(stream: TextIO) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from onnxcal.report.printable import printable
-
     message = _LONG_WORD.sub(lambda word: f"{word[0][:100]}… ({len(word[0]):,} characters)", message)
     click.echo("\n".join(printable(line) for line in f"onnxcal: error: {message}".split("\n")), err=True)
     sys.exit(code)

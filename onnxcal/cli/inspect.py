@@ -7,15 +7,28 @@ from pathlib import Path
 import click
 
 from onnxcal.cli.options import model_argument, shown_options
+from onnxcal.errors import UsageError
 
 
 @click.command("inspect", epilog="Example: onnxcal inspect model.onnx")
 @model_argument()
+@click.option(
+    "--card", is_flag=True, help="Print what a calibrated MODEL says of itself, in Markdown for a model card."
+)
 @shown_options()
-def command(model: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
+def command(model: Path, card: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """What heads MODEL has, how each ends, and whether it is patched."""
     from onnxcal.cli.show import show
     from onnxcal.graph.inspect import inspect
     from onnxcal.report import terminal
 
+    if card:
+        from onnxcal.report.markdown import card_of
+
+        if as_json:
+            raise UsageError("--card is Markdown, and --json is not", hint="pass one of them; both hold the same")
+        text = card_of(inspect(model))
+        if not quiet:
+            click.echo(text, nl=False)
+        return
     show(inspect(model), terminal.print_inspection, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -24,17 +24,21 @@ def command(model: Path, output: Path, force: bool, as_json: bool, quiet: bool, 
 
     from onnxcal.atomic import check_apart, check_writable, write_file
     from onnxcal.cli.show import progress_bar, show
+    from onnxcal.data import paths_of
     from onnxcal.graph.filerecord import FileRecord, file_digest
     from onnxcal.inference import collect_logits
     from onnxcal.report import terminal
     from onnxcal.results import LogitsResult
+    from onnxcal.subjects import class_names
 
-    check_apart([output], [model, kwargs["data"], kwargs["labels"]])
+    check_apart([output], [model, *paths_of(kwargs["data"]), kwargs["labels"]])
     check_writable(output, force=force)
     with progress_bar(quiet=quiet) as progress:
         found = collect_logits(model, progress=progress, **kwargs)
     origin = {"task": found.head.task, "output": found.head.output, "data_sha256": found.data_sha256}
     texts = {key: np.array(text) for key, text in origin.items()}
+    if (names := class_names(found.head)) is not None:
+        texts["classes"] = np.array(names)
     write_file(output, lambda file: np.savez(file, logits=found.values, labels=found.labels, **texts), force=force)  # type: ignore[arg-type]
     record = FileRecord(str(output), lambda: file_digest(output))
     result = LogitsResult(record, found.head, found.n_samples, found.data_sha256, found.warnings)

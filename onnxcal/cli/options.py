@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,6 +27,16 @@ class _BatchSize(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+class DataName(StringParamType):
+    """Where data comes from: mostly a file, which a shell can complete."""
+
+    name = "data"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files that begin so."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 def model_argument(name: str = "model", metavar: str = "MODEL") -> Callable[[Function], Function]:
     """An .onnx file."""
     return click.argument(name, metavar=metavar, type=click.Path(path_type=Path))
@@ -34,10 +46,19 @@ def data_options(*, required: bool = True) -> Callable[[Function], Function]:
     """Where labelled samples come from, and how a model is run over them."""
     return _all(
         click.option(
-            "--data", metavar="DATA", required=required,
-            help="x.npz, x.npy with --labels, package.module:callable or file.py:callable.",
+            "--data", metavar="DATA", required=required, type=DataName(),
+            help="x.npz or 'shard-*.npz', x.npy with --labels, x.csv or x.parquet, a folder of images with "
+            "--preprocess, a saved Hugging Face dataset, package.module:callable or file.py:callable.",
         ),
         click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Labels as .npy or .npz."),
+        click.option(
+            "--preprocess", metavar="PRESET|FILE", type=DataName(),
+            help="How images become inputs: imagenet or another preset, or a .toml or .json file (extra: images).",
+        ),
+        click.option(
+            "--label-column", metavar="NAME",
+            help="Where a table has its labels; default labels, label, y, target, targets or class (extra: tables).",
+        ),
         click.option(
             "--batch-size", metavar="N", type=_BatchSize(1), default=64, show_default=True,
             help="Samples a run; auto tries which number is fastest.",
@@ -153,6 +174,14 @@ def shown_options() -> Callable[[Function], Function]:
         click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors."),
         click.option("-v", "--verbose", is_flag=True, help="Print every check, and tracebacks of bugs."),
     )
+
+
+def junit_option() -> Callable[[Function], Function]:
+    """`--junit`."""
+    return click.option(
+        "--junit", metavar="FILE.xml", type=click.Path(path_type=Path),
+        help="Write every check as a test in JUnit XML, also when one fails; replaces an older one.",
+    )  # fmt: skip
 
 
 def plot_option() -> Callable[[Function], Function]:

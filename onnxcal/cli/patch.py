@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from onnxcal.cli import options
+from onnxcal.cli.postponed import postpone
 
 
 @click.command("patch", epilog="Example: onnxcal patch model.onnx --calibration calibration.json")
@@ -27,9 +28,12 @@ def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: An
 
     source = map_file(model)
     source.start_digest()  # a second per GB, beside which everything else is done, down to importing onnx
+    if kwargs["data"] is None:
+        postpone("numpy")
+        postpone("onnx", "onnx.onnx_ml_pb2", "onnx.onnx_cpp2py_export")
 
     from onnxcal.cli.show import progress_bar, show
-    from onnxcal.pipeline import patch
+    from onnxcal.patching import patch
     from onnxcal.report import terminal
 
     with progress_bar(quiet=quiet) as progress:

@@ -49,6 +49,12 @@ class _Command(click.Command):
     "--calibration", metavar="CAL.json", type=click.Path(path_type=Path), help="Show what onnxcal fit -o wrote."
 )
 @click.option("--style", type=click.Choice(STYLES), default="light", show_default=True, help="The background.")
+@click.option(
+    "--class-names",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A text file with a name a line; default what MODEL calls its classes.",
+)
 @options.ignore_index_option()
 @options.head_options()
 @options.bootstrap_options()

@@ -17,7 +17,7 @@ from onnxcal.cli import options
 def command(patched: Path, output: Path, force: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Take the patch out of PATCHED: what comes out is the original, byte for byte."""
     from onnxcal.cli.show import show
-    from onnxcal.pipeline import revert
+    from onnxcal.patching import revert
     from onnxcal.report import terminal
 
     result = revert(patched, output=output, force=force)

@@ -11,23 +11,31 @@ import click
 from onnxcal.cli import options
 
 
-@click.command("verify", epilog="Example: onnxcal verify model.onnx model.calibrated.onnx --data validation.npz")
+@click.command("verify", epilog="Example: onnxcal verify model.onnx model.calibrated.onnx --data test.npz")
 @options.model_argument()
 @options.model_argument("patched", "PATCHED")
 @options.data_options()
 @options.runtime_options()
+@options.junit_option()
 @options.shown_options()
-def command(model: Path, patched: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
+def command(
+    model: Path, patched: Path, junit: Path | None, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any
+) -> None:
     """Run PATCHED and the MODEL it was made from, and check that it is what its calibration says.
 
     The exit code is 1 if it is not.
     """
     from onnxcal.cli.show import progress_bar, show
     from onnxcal.report import terminal
+    from onnxcal.report.junit import junit_report
     from onnxcal.verification import verify
 
-    with progress_bar(quiet=quiet) as progress:
+    with (
+        junit_report(junit, "verify", [model, patched, *kwargs.values()]) as add,
+        progress_bar(quiet=quiet) as progress,
+    ):
         result = verify(model, patched, progress=progress, **kwargs)
+        add(result)
     show(result, terminal.print_verified, as_json=as_json, quiet=quiet, verbose=verbose)
     if not result.verification.passed:
         if quiet:

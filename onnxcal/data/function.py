@@ -11,17 +11,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from onnxcal.data.batch import Truth
 from onnxcal.data.iterables import IterableSource
-from onnxcal.errors import DataError
+from onnxcal.data.reader import is_reader, rewound
+from onnxcal.errors import DataError, UsageError
 
 
-def open_function(spec: str) -> IterableSource:
+def open_function(spec: str, labels: Truth | None = None) -> IterableSource:
     """Batches from calling the function that `spec` names, anew at each reading.
+
+    Parameters
+    ----------
+    spec : `package.module:callable` or `file.py:callable`.
+    labels : for a callable that makes a `CalibrationDataReader`; all else yields its own with each batch.
 
     Raises
     ------
     DataError
         The module cannot be imported, or has no such callable.
+    UsageError
+        While reading: labels were passed, and it makes no reader.
     """
     where, _, attribute = spec.rpartition(":")
     try:
@@ -39,12 +48,18 @@ def open_function(spec: str) -> IterableSource:
         raise DataError(
             f"'{where}' has no callable '{attribute}'", hint=f"it has {', '.join(names[:8]) or 'no callables at all'}"
         )
-    return IterableSource(f"{Path(where).name if where.endswith('.py') else where}:{attribute}", _calls(function))
+    return IterableSource(
+        f"{Path(where).name if where.endswith('.py') else where}:{attribute}", _calls(function, spec, labels)
+    )
 
 
-def _calls(function: Callable[[], Any]) -> Callable[[], Iterable[Any]]:
+def _calls(function: Callable[[], Any], spec: str, labels: Truth | None) -> Callable[[], Iterable[Any]]:
     def call() -> Iterable[Any]:
         batches: Iterable[Any] = function()
+        if is_reader(batches):
+            return rewound(batches, labels)
+        if labels is not None:
+            raise UsageError(f"--labels does not go with {spec}", hint="yield the labels with each batch of inputs")
         return batches
 
     return call

@@ -67,6 +67,13 @@ def read_logits(path: Path) -> StoredLogits:
     return StoredLogits(arrays["logits"], arrays["labels"], arrays.get("sample_weight"), **texts)
 
 
+def stored_classes(path: Path) -> tuple[str, ...] | None:
+    """The names of the classes in a LOGITS.npz that `read_logits` has read; None if it has none."""
+    with np.load(path, allow_pickle=False) as archive:
+        names = archive["classes"] if "classes" in archive.files else None
+    return None if names is None or names.dtype.kind != "U" else tuple(map(str, names.reshape(-1)))
+
+
 def read_npz(path: Path) -> dict[str, AnyArray]:
     """All arrays of an `.npz`, by name.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import helper
-
+from onnxcal.graph.messages import make_node, make_tensor, make_value_info
 from onnxcal.graph.plan import ROLE_KEY, ROLE_PREFIX, Insertion, NoPostTransform, Rename
 from onnxcal.graph.types import FLOAT_NAMES
 from onnxcal.graph.view import GraphView
+
+if TYPE_CHECKING:
+    import onnx
 
 Shape: TypeAlias = "tuple[int | str | None, ...] | None"
 ELEM_TYPES = {name: elem_type for elem_type, name in FLOAT_NAMES.items()}
@@ -22,11 +21,6 @@ IR_WITH_NODE_METADATA = 10
 """From here a node has metadata_props; before, the tag goes into doc_string."""
 OPSET_TO_IMPORT = 8
 """The version that came out with IR 3, which models without a default operator set are usually in."""
-
-
-def numpy_type(elem_type: int) -> np.dtype[Any]:
-    """The NumPy type of a `TensorProto.DataType`."""
-    return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
 
 
 class GraphDraft:
@@ -53,12 +47,12 @@ class GraphDraft:
         self, before: int, op_type: str, inputs: Sequence[str], output: str, role: str, **attributes: int | list[int]
     ) -> None:
         """A new node before the one at a position, named, and tagged with what it is for."""
-        node = helper.make_node(
+        node = make_node(
             op_type,
-            list(inputs),
+            inputs,
             [output],
-            name=self.fresh(f"onnxcal_{op_type.lower()}"),
-            **attributes,  # type: ignore[arg-type]  # these go to the node, not to make_node's own parameters
+            self.fresh(f"onnxcal_{op_type.lower()}"),
+            **attributes,
         )
         if self.view.model.skeleton.ir_version >= IR_WITH_NODE_METADATA:
             node.metadata_props.add(key=ROLE_KEY, value=role)
@@ -66,15 +60,20 @@ class GraphDraft:
             node.doc_string = ROLE_PREFIX + role
         self.insertions.append(Insertion(before, node))
 
-    def tensor(self, before: int, name: str, array: NDArray[Any]) -> str:
-        """A constant tensor; returns its name."""
+    def tensor(self, before: int, name: str, elem_type: int, value: float, dims: Sequence[int] = (1,)) -> str:
+        """A constant tensor that holds one number everywhere; returns its name.
+
+        Raises
+        ------
+        OverflowError
+            The type has no such large numbers.
+        """
         name = self.fresh(name)
-        elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-        tensor = helper.make_tensor(name, elem_type, list(array.shape), array.tobytes(), raw=True)
+        tensor = make_tensor(name, elem_type, dims, value)
         if self.view.model.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
             self.initializers.append(tensor)
         else:
-            node = helper.make_node("Constant", [], [name], name=self.fresh("onnxcal_constant"), value=tensor)
+            node = make_node("Constant", [], [name], self.fresh("onnxcal_constant"), value=tensor)
             node.doc_string = ROLE_PREFIX + "constant"
             self.insertions.append(Insertion(before, node))
         return name
@@ -82,7 +81,7 @@ class GraphDraft:
     def declare(self, base: str, elem_type: int, shape: Shape) -> str:
         """A new tensor name, with its value_info; without a shape where the rank is unknown."""
         name = self.fresh(base)
-        self.value_infos.append(helper.make_tensor_value_info(name, elem_type, None if self.shapeless else shape))
+        self.value_infos.append(make_value_info(name, elem_type, None if self.shapeless else shape))
         return name
 
     def redirect_readers(self, old: str, new: str, but: Collection[int] = ()) -> None:

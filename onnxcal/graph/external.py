@@ -33,10 +33,11 @@ def external_files(model: ModelFile) -> tuple[Path, ...]:
     ModelError
         A file is missing, or lies outside the model's folder: absolute, through `..`, a symlink, or a hard link.
     """
-    return tuple(_check(model, location) for location in external_locations(model))
+    return tuple(external_file(model, location) for location in external_locations(model))
 
 
-def _check(model: ModelFile, location: str) -> Path:
+def external_file(model: ModelFile, location: str) -> Path:
+    """The file at a location, checked as by `external_files`."""
     what = f"external data '{location}' of {model.name}"
     if model.folder is None:
         raise ModelError(f"{what} cannot be found: the model was not read from a file", hint="pass the model's path")

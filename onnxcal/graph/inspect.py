@@ -11,12 +11,13 @@ from onnxcal.graph.detect import Candidate, candidates, check_opset, classifiers
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Complemented, Fed, Head, Selected, Transposed
-from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.metadata import calibrated_heads, recorded_metrics, undo_of, version_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.way import Way, way_of
+from onnxcal.metrics.recorded import RecordedMetrics
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Inspection:
     """Outputs that cannot be calibrated and why, and what is odd about the heads and the file."""
     nodes: int = field(default=0)
     """Number of nodes in the main graph."""
+    metrics: tuple[RecordedMetrics | None, ...] = ()
+    """Scores of every calibrated head, as they were measured then; None of those that were not."""
+    made_from: str | None = None
+    """Digest of the model that was patched; None if it is not."""
+    made_by: str | None = None
+    """Version of onnxcal that patched it."""
     ways: tuple[Way | None, ...] = field(default=(), metadata={"json": False})
     """How each head ends; None where it cannot be patched."""
     others: tuple[ModelInput, ...] = field(default=(), metadata={"json": False})
@@ -93,24 +100,28 @@ def inspect(model: ModelLike) -> Inspection:
         shared = tuple(_shared(found, head))
         warnings += [sentence for sentence in about(head) if not shared or sentence not in _selection(head)]
         warnings += shared
+    entries = calibrated_heads(file)
     calibrations = tuple(
         replace(
             Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}"),
             output=entry.output_name or entry.head["output"],
         )
-        for entry in calibrated_heads(file)
+        for entry in entries
     )
     return Inspection(
         model=FileRecord.of(file),
         heads=tuple(heads),
         calibration=calibrations[0] if calibrations else None,
         calibrations=calibrations,
-        inputs=tuple(_value(view, name) for name in input_names(file)),
+        inputs=model_inputs(file),
         opset={entry.domain or "ai.onnx": entry.version for entry in file.skeleton.opset_import},
         ir_version=file.skeleton.ir_version,
         external_data=external_locations(file),
         warnings=tuple(warnings),
         nodes=len(file.graph.node),
+        metrics=tuple(recorded_metrics(file, entry) for entry in entries),
+        made_from=undo_of(file).sha256 if entries else None,
+        made_by=version_of(file) if entries else None,
         ways=tuple(ways),
         others=others,
     )
@@ -210,6 +221,12 @@ def input_names(file: ModelFile) -> tuple[str, ...]:
     """What a model is fed, in order; initializers that are listed as inputs (IR 3) are left out."""
     initializers = {tensor.name for tensor in file.graph.initializer}
     return tuple(value.name for value in file.graph.input if value.name not in initializers)
+
+
+def model_inputs(file: ModelFile) -> tuple[ModelInput, ...]:
+    """What a model is fed, in order, and what it declares of each."""
+    view = GraphView(file)
+    return tuple(_value(view, name) for name in input_names(file))
 
 
 def _value(view: GraphView, name: str) -> ModelInput:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import threading
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from onnxcal.errors import ModelError
+from onnxcal.graph.background import Job
 from onnxcal.graph.wire import Buffer
 
 _READ_BYTES = 1 << 21
@@ -76,21 +75,14 @@ class ModelBytes:
         _ = self._digest
 
     @cached_property
-    def _digest(self) -> Future[str]:
-        future: Future[str] = Future()
-
-        def take() -> None:
+    def _digest(self) -> Job[str]:
+        def take() -> str:
             digest = hashlib.sha256()
-            try:
-                for piece in self._mapped():
-                    digest.update(piece)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(digest.hexdigest())
+            for piece in self._mapped():
+                digest.update(piece)
+            return digest.hexdigest()
 
-        threading.Thread(target=take, name="sha256", daemon=True).start()
-        return future
+        return Job(take)
 
 
 def map_file(path: str | os.PathLike[str]) -> ModelBytes:

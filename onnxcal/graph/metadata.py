@@ -13,6 +13,7 @@ from onnxcal.graph.head import ACTIVATIONS
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.skeleton import MODEL_METADATA
 from onnxcal.logits import TASKS
+from onnxcal.metrics.recorded import RecordedMetrics
 
 CALIBRATION_KEY = "onnxcal.calibration"
 UNDO_KEY = "onnxcal.undo"
@@ -27,7 +28,7 @@ class CalibratedHead:
     head: Mapping[str, Any]
     """The head in the unpatched model: output, logits, task, activation, axis, …"""
     calibration: Mapping[str, Any]
-    """method, temperature, stderr, …"""
+    """method, temperature, stderr, …; and `metrics`, where it was measured."""
     output_name: str | None = None
     """The name that the output was given; None if it kept its own."""
     keep_logits: bool = False
@@ -105,6 +106,33 @@ def undo_of(model: ModelFile) -> Undo:
         return Undo(document["edit"], str(document["sha256"]))
     except (KeyError, TypeError):
         raise _damaged(model, UNDO_KEY) from None
+
+
+def with_metrics(calibration: Mapping[str, Any], metrics: RecordedMetrics | None) -> dict[str, Any]:
+    """A calibration as JSON data, and its scores if they are known: what `CalibratedHead.calibration` holds."""
+    return {**calibration, **({} if metrics is None else {"metrics": metrics.as_json()})}
+
+
+def recorded_metrics(model: ModelFile, head: CalibratedHead) -> RecordedMetrics | None:
+    """The scores that a patched model carries of a head; None if there are none, as where T was given.
+
+    Raises
+    ------
+    ModelError
+        They cannot be read.
+    """
+    values = head.calibration.get("metrics")
+    if values is None:
+        return None
+    try:
+        return RecordedMetrics.from_dict(values)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _damaged(model, CALIBRATION_KEY) from None
+
+
+def version_of(model: ModelFile) -> str:
+    """The onnxcal that patched a model; empty if none did."""
+    return str((_entry(model, CALIBRATION_KEY) or {}).get("version", ""))
 
 
 def is_ours(key: str) -> bool:

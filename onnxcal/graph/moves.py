@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.head import Clipped, Narrowed, Rounded, Selected, TrailStep, Transposed
 from onnxcal.graph.types import FLOAT_NAMES
 from onnxcal.graph.view import GraphView
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 KEEPS_ORDER = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike", "Dropout"})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnxcal.calibrators.steps import Divide
@@ -17,6 +17,7 @@ from onnxcal.graph import wire
 from onnxcal.graph.edit import edit_for, undo_edit
 from onnxcal.graph.head import Head
 from onnxcal.graph.mapped import ModelBytes
+from onnxcal.graph.messages import numbers_of
 from onnxcal.graph.metadata import (
     CalibratedHead,
     Undo,
@@ -57,14 +58,27 @@ class Patch:
         """The patched model in memory."""
         return join(self.source, self.pieces) + self.trailer(self.source.sha256)
 
+    def equals(self, patched: ModelFile) -> bool:
+        """Whether a file is what would be written; memory stays small."""
+        position = 0
+        for piece in (*self.pieces, self.trailer(self.source.sha256)):
+            for block in [piece] if isinstance(piece, bytes) else self.source.data.read(*piece):
+                if patched.buffer[position : position + len(block)] != block:
+                    return False
+                position += len(block)
+        return position == patched.size
 
-def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]]) -> Patch:
+
+def make_patch(
+    model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str, Any]]], *, version: str = __version__
+) -> Patch:
     """The patch that puts calibrators before the activations of some heads.
 
     Parameters
     ----------
     model : the unpatched model (see `unpatched`).
     patches : for each head what to do, and its calibration as JSON data for the metadata.
+    version : of onnxcal, for the metadata.
 
     Raises
     ------
@@ -81,7 +95,7 @@ def make_patch(model: ModelFile, patches: Sequence[tuple[HeadPatch, Mapping[str,
     ]
 
     def trailer(sha256: str) -> bytes:
-        return _opset_record(plan.opset) + metadata_records(__version__, heads, undo, sha256)
+        return _opset_record(plan.opset) + metadata_records(version, heads, undo, sha256)
 
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces) + len(trailer("0" * 64))
     if size > ONNXRUNTIME_LARGEST >= model.size:
@@ -133,8 +147,9 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
     """The inserted nodes that divide by a temperature, as it reads back from the file."""
     for node in view.graph.node:
         if node.op_type == "Div" and role_of(node) == DIVIDE:
-            divisor = view.constant(node.input[1])
-            if divisor is not None and np.allclose(divisor.astype(np.float64), temperature, rtol=1e-6, atol=0):
+            divisor = view.constant_tensor(node.input[1])
+            numbers = None if divisor is None else numbers_of(divisor)
+            if numbers and all(math.isclose(number, temperature, rel_tol=1e-6) for number in numbers):
                 yield node
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import onnx
+from typing import TYPE_CHECKING, Literal
 
 from onnxcal.calibrators.steps import Step
 from onnxcal.graph.head import Head
+
+if TYPE_CHECKING:
+    import onnx
 
 DIVIDE = "divide by temperature"
 ROLE_KEY, ROLE_PREFIX = "onnxcal.role", "onnxcal: "

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from onnx import TensorProto, helper
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.draft import ELEM_TYPES, OPSET_TO_IMPORT, GraphDraft, Shape, numpy_type
+from onnxcal.graph.draft import ELEM_TYPES, OPSET_TO_IMPORT, GraphDraft, Shape
 from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Fed, Head
+from onnxcal.graph.messages import SMALLEST_NORMAL, held, make_value_info
 from onnxcal.graph.plan import DIVIDE, HeadPatch, NoPostTransform, PatchPlan, Rename
 from onnxcal.graph.types import FLOAT_NAMES, TensorType
 from onnxcal.graph.view import GraphView
@@ -107,7 +107,7 @@ class _Planner(GraphDraft):
         self.shapeless = tensor.completed
         logits = self.raw.get(head.logits, head.logits)
         if not self.view.is_declared(head.logits) and tensor.rank is not None and not self.shapeless:
-            self.value_infos.append(helper.make_tensor_value_info(logits, own, tensor.shape))
+            self.value_infos.append(make_value_info(logits, own, tensor.shape))
         first = min(site.readers)
         tail, calibrated = self._calibrate(first, patch, logits, tensor.shape)
         fed = calibrated
@@ -175,7 +175,7 @@ class _Planner(GraphDraft):
         if self.opset < 10:  # where a Constant holds no integers
             self.insert(at, "Slice", [material], column, "second column", axes=[head.axis], starts=[1], ends=[2])
         else:
-            index = self.tensor(at, "onnxcal_second_column", np.array([1], np.int64))
+            index = self.tensor(at, "onnxcal_second_column", TensorProto.INT64, 1)
             self.insert(at, "Gather", [material, index], column, "second column", axis=head.axis)
         return column, shape
 
@@ -188,7 +188,7 @@ class _Planner(GraphDraft):
                 "Max to keep their logarithms finite",
                 hint="export it at opset 8 or later",
             )
-        least = self.tensor(at, "onnxcal_smallest", np.array([SMALLEST_PROBABILITY], numpy_type(own)))
+        least = self.tensor(at, "onnxcal_smallest", own, SMALLEST_PROBABILITY)
 
         def log(values: str, base: str) -> str:
             kept = self.declare(f"{base}_kept", own, shape)
@@ -200,7 +200,7 @@ class _Planner(GraphDraft):
         logs = log(p, head.logits)
         if head.activation != "sigmoid":
             return logs
-        one = self.tensor(at, "onnxcal_one", np.array([1], numpy_type(own)))
+        one = self.tensor(at, "onnxcal_one", own, 1)
         complement = self.declare(f"{head.logits}_complement", own, shape)
         self.insert(at, "Sub", [one, p], complement, "complement")
         odds = self.declare(f"{head.logits}_log_odds", own, shape)
@@ -221,7 +221,7 @@ class _Planner(GraphDraft):
             return made
         p = self.declare(f"{head.output}_positive", tail, shape)
         less = self.declare(f"{head.output}_negative", tail, shape)
-        one = self.tensor(at, "onnxcal_one", np.array([1], numpy_type(tail)))
+        one = self.tensor(at, "onnxcal_one", tail, 1)
         self.insert(at, "Sigmoid", [calibrated], p, "activation")
         self.insert(at, "Sub", [one, p], less, "complement")
         self.insert(at, "Concat", [less, p], made, "both columns", axis=head.axis)
@@ -275,15 +275,16 @@ class _Planner(GraphDraft):
         self.insert(at, "Transpose", [probabilities], target, "classes back", perm=back)
 
     def _temperature(self, before: int, value: float, elem_type: int, shape: Sequence[int]) -> str:
-        dtype = numpy_type(elem_type)
-        with np.errstate(over="ignore", under="ignore"):
-            array = np.full(shape, value, dtype)
-        if not (np.isfinite(array).all() and array.min() >= np.finfo(dtype).tiny):
+        try:
+            fits = held(elem_type, value) >= SMALLEST_NORMAL[elem_type]
+        except OverflowError:
+            fits = False
+        if not fits:
             raise ModelError(
-                f"temperature {value:g} cannot be held in {dtype.name}, the type of the head",
+                f"temperature {value:g} cannot be held in {FLOAT_NAMES[elem_type]}, the type of the head",
                 hint="check the scale of the logits; or export the model in float64",
             )
-        return self.tensor(before, "onnxcal_temperature", array)
+        return self.tensor(before, "onnxcal_temperature", elem_type, value, shape)
 
     def _is_output(self, tensor: str) -> bool:
         return any(value.name == tensor for value in self.view.graph.output)

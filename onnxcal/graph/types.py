@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.modelfile import ModelFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Constants: TypeAlias = Callable[[str], "NDArray[Any] | None"]
 """The value of a tensor, if it is a small constant."""
@@ -75,7 +77,7 @@ def infer_types(
 ) -> dict[str, TensorType]:
     """What is known of each tensor of a graph; `order` sorts its nodes, if they do not stand so."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(_to_infer(model, graph, order), data_prop=True).graph
+        inferred = _inferred(_to_infer(model, graph, order)).graph
     except Exception:  # the checker's and the inferrer's errors have no common base; declared types will do
         inferred = graph
     types = {tensor.name: TensorType(tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer}
@@ -88,6 +90,15 @@ def infer_types(
             types[value.name] = _agreed(_tensor_type(value.type.tensor_type), types.get(value.name))
     _complete(types, graph, constant)
     return types
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`onnx.shape_inference.infer_shapes(model, data_prop=True)`, which would import all of onnx, and NumPy with it."""
+    from onnx.onnx_cpp2py_export import shape_inference
+
+    check_type, strict_mode, data_prop = False, False, True
+    found = shape_inference.infer_shapes(model.SerializeToString(), check_type, strict_mode, data_prop)
+    return onnx.ModelProto.FromString(found)
 
 
 def _to_infer(model: ModelFile, graph: onnx.GraphProto, order: list[int] | None) -> onnx.ModelProto:

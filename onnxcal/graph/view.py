@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import TensorProto, numpy_helper
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.types import TensorType, infer_types
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class GraphView:
@@ -40,13 +43,19 @@ class GraphView:
 
     def constant(self, tensor: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
         """The value of a small initializer or Constant; None if it is no constant, or too large for the skeleton."""
-        proto = self._constants.get(tensor)
+        from onnx import numpy_helper
+
+        proto = self.constant_tensor(tensor)
         if proto is None or proto.data_location == TensorProto.EXTERNAL:
             return None
         try:
             return numpy_helper.to_array(proto)
         except (ValueError, TypeError):  # its payload was left out of the skeleton
             return None
+
+    def constant_tensor(self, tensor: str) -> onnx.TensorProto | None:
+        """A small initializer or Constant as it stands in the skeleton; None if it is no constant."""
+        return self._constants.get(tensor)
 
     def is_declared(self, tensor: str) -> bool:
         """Whether the model itself says the type of a tensor."""
@@ -139,6 +148,8 @@ def _constant_tensor(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
     if attribute.name not in values:
         return None
     value, dtype = values[attribute.name]
+    from onnx import numpy_helper
+
     return numpy_helper.from_array(np.array(value, dtype))
 
 

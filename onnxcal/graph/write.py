@@ -9,13 +9,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
 from onnxcal import atomic
 from onnxcal.errors import UsageError
+from onnxcal.graph.background import Job
 from onnxcal.graph.external import external_files, external_locations
 from onnxcal.graph.modelfile import ModelFile
 
@@ -88,12 +88,12 @@ class Draft:
             while hasattr(os, "fdatasync") and not done.wait(_WRITE_BACK_SECONDS):
                 os.fdatasync(self._file.fileno())
 
-        with ThreadPoolExecutor(1) as pool:
-            job = pool.submit(write_back)
-            try:
-                yield
-            finally:
-                done.set()
+        job = Job(write_back)
+        try:
+            yield
+        finally:
+            done.set()
+            job.wait()
         try:
             job.result()  # an error that was reported once is not reported to the next fsync
         except OSError as error:
@@ -182,11 +182,13 @@ def write_with_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece], 
 
 def write_taking_digest(draft: Draft, source: ModelFile, pieces: Sequence[Piece]) -> str:
     """Write and finish a draft; returns the digest of what was written, taken meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(_digest, source, pieces)
+    digest = Job(lambda: _digest(source, pieces))
+    try:
         draft.write(source, pieces)
         draft.finish()
-        return digest.result()
+    finally:
+        digest.wait()
+    return digest.result()
 
 
 def join(source: ModelFile, pieces: Sequence[Piece]) -> bytes:

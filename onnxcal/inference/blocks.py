@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.data import Batch, Source
+from onnxcal.data.streamed import StreamedSource
 
 BLOCK_BYTES = 1 << 20
 """Inputs and labels of a block, unless one run alone has more."""
@@ -40,7 +41,7 @@ def blocks(source: Source, size: int, limit: int = BLOCK_BYTES, *, fixed: bool =
     held: _Joining | None = None
     given: deque[_Joining] = deque(maxlen=2)
     start = monotonic()
-    for whole in source.batches(1 << 62):
+    for whole in source.batches(size if isinstance(source, StreamedSource) else 1 << 62):
         if held is not None and not held.add(whole):
             yield held.block()
             given.append(held)

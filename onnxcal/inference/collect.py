@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.data import Source, open_source
+from onnxcal.data import Source
+from onnxcal.data.streamed import StreamedSource
 from onnxcal.errors import DataError
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Activation, Head
-from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched, with_logits
@@ -28,6 +28,7 @@ from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.recognition import Recognition
 from onnxcal.inference.runs import Runner
 from onnxcal.inference.session import open_session
+from onnxcal.inference.sources import source_for
 from onnxcal.logits import FloatArray, LabelArray, Labels, Logits, Sample, Task, check_task
 from onnxcal.rows import probabilities_kind
 
@@ -71,6 +72,8 @@ def collect_logits(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     head: str | None = None,
     task: Task | None = None,
     axis: int | None = None,
@@ -88,7 +91,7 @@ def collect_logits(
     Parameters
     ----------
     model : path, `onnx.ModelProto`.
-    data, labels : see `onnxcal.data.open_source`.
+    data, labels, preprocess, label_column : see `onnxcal.data.open_source`.
     head : name of the output, needed where several can be a classifier.
     task, axis, activation : override what is detected.
     ignore_index : samples with this label are dropped.
@@ -107,7 +110,7 @@ def collect_logits(
     file = open_model(model)
     original = unpatched(file)
     found = find_head(original, unpatched_name(file, head), Hints(task, axis, activation))
-    source = open_source(data, labels, inputs=input_names(original))
+    source = source_for(original, found, data, labels, preprocess=preprocess, label_column=label_column)
     options, notes = run_options(original, source, batch_size, provider, threads)
     forced = activation == "none"
     collected = collect(original, found, source, options, ignore_index=ignore_index, forced=forced, progress=progress)
@@ -143,16 +146,20 @@ def collect(
         feeds = _digested(prefetched(feeder.feeds(BLOCK_BYTES)), digests, gathered.labels_of)
     else:
         feeds = prefetched(_digested(feeder.feeds(BLOCK_BYTES), digests, gathered.labels_of))
+    _check_classes(source, head, head.num_classes)
     for feed in feeds:
         if feed.labels_of(gathered.labels_of) is None:
             raise DataError(
                 f"{source.name} has no labels" + (f" for '{head.output}'" if feed.labels is not None else ""),
-                hint="add an array named 'labels', pass --labels FILE.npy, or yield (inputs, labels) batches",
+                hint="add an array or a column named 'labels', pass --labels FILE.npy or --label-column NAME, or yield "
+                "(inputs, labels) batches",
             )
         for portion in runner.portions(feed):
             if gathered.done == 0:
                 gathered.find_batch_axis(session, portion)
             gathered.add(portion)
+            if head.num_classes is None and gathered.done == portion.feed.size:
+                _check_classes(source, head, gathered.num_classes)
             report(gathered.done, last=False)
     report(gathered.done, last=True)
     if gathered.empty:
@@ -177,6 +184,12 @@ def collect(
         data_sha256=digests.hexdigest(),
         warnings=(*warnings, *recognition.notes),
     )
+
+
+def _check_classes(source: Source, head: Head, num_classes: int | None) -> None:
+    """Let data that count classes of their own compare, once K is known."""
+    if isinstance(source, StreamedSource) and num_classes is not None:
+        source.check_classes(head.output, head.task, num_classes)
 
 
 def _digested(feeds: Iterable[Feed], digests: Digests, labels_of: str) -> Iterator[Feed]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnxcal.data import Batch, Source
 from onnxcal.data.batch import Truth
+from onnxcal.data.streamed import StreamedSource
 from onnxcal.errors import DataError
 from onnxcal.inference.blocks import blocks
 from onnxcal.inference.session import InputSpec
@@ -68,7 +69,7 @@ class Feeder:
         self.source = source
         self.batch_size = batch_size
         self.fixed_size = _fixed_batch(inputs)
-        self.notes: dict[str, None] = {}
+        self.notes: dict[str, None] = dict.fromkeys(source.notes if isinstance(source, StreamedSource) else ())
 
     def feeds(self, block_bytes: int = 0) -> Iterator[Feed]:
         """All samples of the source, from the beginning; several runs at a time where they fit into `block_bytes`.

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from onnxcal.data import Source
+from onnxcal.data.streamed import StreamedSource
+from onnxcal.defaults import DEFAULT_BATCH_SIZE as DEFAULT_BATCH_SIZE
+from onnxcal.defaults import BatchSize as BatchSize
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.session import Session, open_session
 
-BatchSize: TypeAlias = int | Literal["auto"]
-"""Samples a run, or `auto` for as many as run fastest."""
-
-DEFAULT_BATCH_SIZE = 64
 MAX_BATCH_SIZE = 4096
 """More than that is never tried."""
 BATCH_BYTES = 1 << 28
@@ -137,7 +135,10 @@ def _first_samples(feeder: Feeder) -> Feed | None:
     """As many samples as can be tried; None if the model fixes the batch, or there are none."""
     if feeder.fixed_size is not None:
         return None
-    batch = next(feeder.source.batches(MAX_BATCH_SIZE), None)
+    source, most = feeder.source, MAX_BATCH_SIZE
+    if isinstance(source, StreamedSource) and source.sample_bytes:
+        most = max(1, min(most, BATCH_BYTES // source.sample_bytes))
+    batch = next(source.batches(most), None)
     if batch is None:
         return None
     sample_bytes = max(1, sum(array[:1].nbytes for array in batch.arrays))

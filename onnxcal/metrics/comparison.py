@@ -45,11 +45,9 @@ def compare(
     before, after = (per_sample(sample, t) for t in (1.0, temperature))
     intervals = None
     if resamples:
-        per = len(before.nll) // n
-        group = np.arange(n) if sample.group is None else np.unique(sample.group, return_inverse=True)[1]
-        weight = None if sample.weight is None else np.repeat(sample.weight, per)
-        rows = np.repeat(group, per) if per > 1 or sample.group is not None else None
-        intervals = bootstrap(before, after, group=rows, weight=weight, resamples=resamples, seed=seed)
+        group = None if before.group is None else np.unique(before.group, return_inverse=True)[1]
+        weight = None if sample.weight is None else np.repeat(sample.weight, len(before.nll) // n)
+        intervals = bootstrap(before, after, group=group, weight=weight, resamples=resamples, seed=seed)
     return Metrics(
         n_samples=n,
         split=split,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.metrics.per_sample import PerSample
 from onnxcal.metrics.pointwise import Rows
 from onnxcal.metrics.reliability import bin_edges, bin_of
 from onnxcal.metrics.subject import Subject
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 HISTOGRAM_BINS = 20
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -164,7 +164,8 @@ def predicted_classes(logits: Logits) -> IndexArray:
 
 
 def _scores_of(each: PerSample, rows: IndexArray, weight: np.ndarray | None) -> Scores:
-    some = replace(
-        each, nll=each.nll[rows], brier=each.brier[rows], confidence=each.confidence[rows], correct=each.correct[rows]
-    )
+    some = PerSample(
+        each.nll[rows], each.brier[rows], each.confidence[rows], each.correct[rows],
+        None if each.group is None else each.group[rows],
+    )  # fmt: skip
     return Scores.of(some, len(rows), weight)

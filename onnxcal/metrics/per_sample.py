@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxcal.logits import Probabilities, Sample, chunks
+from onnxcal.logits import IndexArray, Probabilities, Sample, chunks
 from onnxcal.metrics import pointwise
 from onnxcal.metrics.pointwise import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,8 @@ class PerSample:
     """(M,), probability of the top label."""
     correct: NDArray[np.bool_]
     """(M,), whether the top label is the label."""
+    group: IndexArray | None = None
+    """(M,), the sample that each prediction belongs to, where one has several; None if each is one of its own."""
 
 
 def per_sample(sample: Sample, temperature: float = 1.0) -> PerSample:
@@ -33,4 +38,11 @@ def per_sample(sample: Sample, temperature: float = 1.0) -> PerSample:
         p = Probabilities.from_logits(z / temperature, sample.logits.task)
         parts.append((pointwise.nll(p, y), *pointwise.top_label(p, y), pointwise.brier(p, y)))
     nll, confidence, correct, brier = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return PerSample(nll, brier, confidence, correct)
+    return PerSample(nll, brier, confidence, correct, _groups(sample, len(nll) // sample.logits.n_samples))
+
+
+def _groups(sample: Sample, per: int) -> IndexArray | None:
+    """The sample of each prediction, if there are `per` a row of logits."""
+    if per == 1:
+        return sample.group
+    return np.repeat(np.arange(sample.logits.n_samples) if sample.group is None else sample.group, per)

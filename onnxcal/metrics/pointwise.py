@@ -6,12 +6,16 @@ Multiclass p is (n, K) and labels are (n,) class indices or (n, K) soft labels. 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.logits import LabelArray, Probabilities
 
-Rows = NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Rows: TypeAlias = "NDArray[np.float64]"
 
 
 def nll(p: Probabilities, labels: LabelArray) -> Rows:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxcal.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DEFAULT_BINS = 15
 Z95 = 1.959963984540054
@@ -29,9 +33,12 @@ class ReliabilityBins:
     confidence: NDArray[np.float64]
     """(M,), mean confidence in each bin."""
     variance: NDArray[np.float64]
-    """(M,), Σ w² c (1 − c) over the confidences c of each bin: of the number of hits, if they are honest."""
+    """(M,), Σ w² c (1 − c) over the confidences c of each bin: of the number of hits, if they are honest; times how
+    much less its predictions say because they belong together, see `effective`."""
     effective: NDArray[np.float64]
-    """(M,), (Σ w)² / Σ w²: how many samples of equal weight say as much (Kish 1965); the counts, without weights."""
+    """(M,), how many independent predictions of equal weight say as much: (Σ w)² / Σ w² (Kish 1965), over the design
+    effect where predictions belong together. Where that cannot be told, of a single group or of nothing but hits or
+    misses, each group counts 1. The counts, without weights and groups."""
 
     @property
     def ece(self) -> float:
@@ -42,8 +49,8 @@ class ReliabilityBins:
     def ece_floor(self) -> float:
         """The expected ECE of perfectly calibrated predictions with these confidences.
 
-        The gap of a bin is then a sum of independent Bernoulli errors, about normal with variance v = Σ w² c (1 − c):
-        its mean absolute value is √(2v/π).
+        The gap of a bin is then a sum of Bernoulli errors, about normal with variance v (`variance`): its mean absolute
+        value is √(2v/π).
         """
         return float(np.sqrt(2 / np.pi * self.variance).sum() / self.weights.sum())
 
@@ -72,6 +79,7 @@ def reliability_bins(
     correct: NDArray[np.bool_],
     n_bins: int = DEFAULT_BINS,
     weight: NDArray[np.float64] | None = None,
+    group: NDArray[np.int64] | None = None,
 ) -> ReliabilityBins:
     """Sort predictions into equal-width bins of confidence.
 
@@ -81,6 +89,8 @@ def reliability_bins(
     correct : (N,) bool, whether that class is the label.
     n_bins : M, 15 as in the literature.
     weight : (N,), ≥ 0, how much each prediction counts; None if all count 1.
+    group : (N,), ≥ 0, which sample each prediction belongs to (positions of one image): bands and the ECE's floor do
+        not take them for independent. None if each is a sample of its own.
 
     Raises
     ------
@@ -100,15 +110,42 @@ def reliability_bins(
 
     weights = total(w)
     safe = np.where(weights > 0, weights, 1.0)
+    accuracy = total(w * correct) / safe
+    kish = weights**2 / np.where(weights > 0, total(w * w), 1.0)
+    variance = total(w * w * confidence * np.maximum(1 - confidence, 0))
+    effective = kish
+    if group is not None:
+        spread, groups = _spread_of_groups(group * n_bins + index, w * (correct - accuracy[index]), w, n_bins)
+        binomial = weights**2 * accuracy * (1 - accuracy) / np.where(kish > 0, kish, 1.0)
+        known = (groups > 1) & (spread > 1e-12 * binomial) & (binomial > 0)
+        effects = np.maximum(spread / np.where(known, binomial, 1.0), 1.0)
+        effective = np.where(known, kish / effects, np.minimum(kish, groups))
+        usual = np.average(effects[known], weights=variance[known]) if variance[known].any() else 1.0
+        variance = variance * np.where(known, effects, usual)
     return ReliabilityBins(
         edges=bin_edges(n_bins),
         counts=np.bincount(index, minlength=n_bins).astype(np.int64),
         weights=weights,
-        accuracy=total(w * correct) / safe,
+        accuracy=accuracy,
         confidence=total(w * confidence) / safe,
-        variance=total(w * w * confidence * np.maximum(1 - confidence, 0)),
-        effective=weights**2 / np.where(weights > 0, total(w * w), 1.0),
+        variance=variance,
+        effective=effective,
     )
+
+
+def _spread_of_groups(
+    cells: NDArray[np.int64], errors: NDArray[np.float64], w: NDArray[np.float64], n_bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(M,) and (M,): the variance of the sum of errors e in each bin whose G groups are independent, and G.
+
+    It is G / (G − 1) Σ_g (Σ_i∈g w_i e_i)² (Cochran 1977, Sampling Techniques, section 11.2).
+    """
+    shape = (int(cells.max()) // n_bins + 1, n_bins)
+    summed, present = (
+        np.bincount(cells, weights=values, minlength=math.prod(shape)).reshape(shape) for values in (errors, w)
+    )
+    groups = (present > 0).sum(axis=0).astype(np.float64)
+    return (summed**2).sum(axis=0) * groups / np.maximum(groups - 1, 1), groups
 
 
 def bin_edges(n_bins: int = DEFAULT_BINS) -> NDArray[np.float64]:

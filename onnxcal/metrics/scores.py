@@ -44,7 +44,7 @@ class Scores:
         """
         per = len(each.nll) // n_samples
         w = None if weight is None else np.repeat(weight, per)
-        bins = reliability_bins(each.confidence, each.correct, weight=w)
+        bins = reliability_bins(each.confidence, each.correct, weight=w, group=each.group)
         return cls(
             n_samples=n_samples,
             accuracy=float(np.average(each.correct, weights=w)),

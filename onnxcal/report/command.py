@@ -21,7 +21,7 @@ def as_command(name: str, arguments: Mapping[str, Any], function: Callable[..., 
     words = ["onnxcal", name]
     for parameter in inspect.signature(function).parameters.values():
         value = arguments[parameter.name]
-        if parameter.name == "progress" or value is None or value == parameter.default:
+        if parameter.name == "progress" or value is None or _is_default(value, parameter.default):
             continue
         option = f"--{parameter.name.replace('_', '-')}"
         if parameter.name == "model":
@@ -33,6 +33,11 @@ def as_command(name: str, arguments: Mapping[str, Any], function: Callable[..., 
             for one in several:
                 words += [option, _word(one)]
     return " ".join(words)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Arrays are none: they compare element by element."""
+    return isinstance(value, (str, int, float)) and bool(value == default)
 
 
 def _word(value: Any) -> str:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
+import onnx
 
 from onnxcal.atomic import write_file
 from onnxcal.calibrators import Calibration
@@ -19,24 +22,30 @@ from onnxcal.graph.inspect import Inspection, inspect
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
-from onnxcal.report.figures import Picture
+from onnxcal.report.figures import Picture, Pictures
 from onnxcal.report.printable import printable
-from onnxcal.report.runtimes import figures, outcome, own_checks
-from onnxcal.report.verdict import sentence
+from onnxcal.report.runtimes import figures, own_checks, runtime_outcome
+from onnxcal.report.verdict import outcome, sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
 from onnxcal.verification import Check, RuntimeCheck
 from onnxcal.version import __version__
 
 _WIDTH = 96
 _LONGEST = 400
-_SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples that T was fitted on"}
+_COMMAND = 20_000
+_SPLITS = {
+    "holdout": "held-out half, measured with the T of the other half",
+    "eval": "evaluation set",
+    "fit": "the samples that T was fitted on",
+}
 _SCORES = (
-    ("accuracy", "accuracy", "{:.2%}"),
-    ("mean confidence", "confidence", "{:.2%}"),
-    ("NLL, nats", "nll", "{:.4f}"),
-    ("ECE, 15 bins of the top label", "ece", "{:.4f}"),
-    ("Brier score", "brier", "{:.4f}"),
+    ("accuracy, %", "accuracy", 100.0, "{:.2f}"),
+    ("mean confidence, %", "confidence", 100.0, "{:.2f}"),
+    ("NLL, nats", "nll", 1.0, "{:.4f}"),
+    ("ECE, 15 bins of the top label", "ece", 1.0, "{:.4f}"),
+    ("Brier score", "brier", 1.0, "{:.4f}"),
 )
+"""Name, metric, the unit's factor, and form: of shares in % the change is in points."""
 
 
 def check_report_libraries() -> None:
@@ -53,7 +62,7 @@ def write_report(
     original: ModelFile,
     path: str | os.PathLike[str],
     *,
-    figures: Mapping[str, Sequence[Picture]],
+    pictures: Pictures,
     command: str,
     force: bool,
 ) -> None:
@@ -64,7 +73,7 @@ def write_report(
     result : what `calibrate` did.
     original : the model without a patch.
     path : the .html file.
-    figures : by output name.
+    pictures : of the heads.
     command : what was run.
     force : whether the file may be replaced.
 
@@ -75,7 +84,7 @@ def write_report(
     """
     patched = result.proto if result.output.path is None else result.output.path
     assert patched is not None
-    text = _render(result, inspect(original), inspect(patched), figures, command)
+    text = _render(result, inspect(original), inspect(patched), pictures, command)
     write_file(path, lambda file: file.write(text.encode()), force=force)  # type: ignore[arg-type]
 
 
@@ -83,7 +92,7 @@ def _render(
     result: CalibrateResult,
     before: Inspection,
     after: Inspection,
-    figures: Mapping[str, Sequence[Picture]],
+    pictures: Pictures,
     command: str,
 ) -> str:
     import jinja2
@@ -95,8 +104,8 @@ def _render(
     return environment.get_template("report.html").render(
         model=_shown(model),
         subtitle=f"onnxcal {__version__}; {runtime.name} {runtime.version}; {runtime.n_samples:,} samples",
-        heads=[_head(one, before, after, figures.get(one.head.output, ())) for one in result.heads],
-        good=result.verification.passed and not any(_is_worse(one.metrics) for one in result.heads),
+        heads=[_head(one, before, after, pictures.heads[one.head.output]) for one in result.heads],
+        left_out=pictures.left_out,
         verified=f"The calibrated file was run on all {runtime.n_samples:,} samples: its largest error is "
         f"{runtime.max_abs_error:.1e}, and {runtime.argmax_changed} predictions changed.",
         runtime=f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples, against softmax(z/T) or σ(z/T) in "
@@ -105,8 +114,8 @@ def _render(
         checks=[_check(check) for check in own_checks(result.verification)],
         warnings=[_shown(warning) for warning in result.warnings],
         run=_run(result),
-        command=_shown(command),
-        revert=_shown(f"onnxcal revert {_path(result.output.path)} -o original.onnx"),
+        command=_shown(command, _COMMAND),
+        revert=_shown(f"onnxcal revert {_path(result.output.path)} -o original.onnx", _COMMAND),
     )
 
 
@@ -124,7 +133,7 @@ def _runtime(entry: RuntimeCheck) -> dict[str, Any]:
     return {
         "title": f"{_shown(entry.title)} {_shown(entry.version)}",
         "passed": entry.passed,
-        "outcome": outcome(entry),
+        "outcome": runtime_outcome(entry),
         "figures": figures(entry),
         "n_samples": f"{entry.n_samples:,}",
         "detail": _shown(entry.detail),
@@ -136,23 +145,24 @@ def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: S
     return {
         "output": _shown(one.head.output),
         "verdict": sentence(one.calibration, metrics),
+        "tone": {"better": "good", "worse": "bad"}.get(outcome(one.calibration, metrics), "soft"),
         "split": f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples",
         "level": sure is not None,
         "resamples": "" if sure is None else f"{sure.resamples:,}",
-        "scores": [_score(name, key, form, metrics, sure) for name, key, form in _SCORES],
+        "scores": [_score(*row, metrics, sure) for row in _SCORES],
         "floor": f"An ECE is never 0: of {metrics.n_samples:,} samples, perfectly calibrated probabilities would show "
         f"about {metrics.after.ece_floor:.4f}. NLL is what T was fitted to; ECE may rise while it falls.",
         "fit": [(name, _shown(value)) for name, value in _fit(one.calibration, one.head.evidence)],
         "plots": [{"svg": _safe(figure.svg), "caption": _shown(figure.caption)} for figure in figures],
         "drawings": [
-            *_drawings("As it came; the marked node is what the patch adds.", one, before),
-            *_drawings("As it is now; the marked node is the division by T.", one, after),
+            *_drawings("As it came; what the patch adds is marked.", one, before),
+            *_drawings("As it is now; what the patch added is marked.", one, after),
         ],
     }
 
 
-def _score(name: str, key: str, form: str, metrics: Metrics, sure: Intervals | None) -> dict[str, Any]:
-    before, after = getattr(metrics.before, key), getattr(metrics.after, key)
+def _score(name: str, key: str, unit: float, form: str, metrics: Metrics, sure: Intervals | None) -> dict[str, Any]:
+    before, after = unit * getattr(metrics.before, key), unit * getattr(metrics.after, key)
     signed = form.replace("{:", "{:+")
     cells = []
     for value, shape, side in (
@@ -161,7 +171,7 @@ def _score(name: str, key: str, form: str, metrics: Metrics, sure: Intervals | N
         (after - before, signed, "difference"),
     ):
         ends = getattr(getattr(sure, side), key, None) if sure is not None else None
-        interval = "" if ends is None else "[" + ", ".join(shape.format(end) for end in ends) + "]"
+        interval = "" if ends is None else "[" + ", ".join(shape.format(unit * end) for end in ends) + "]"
         cells.append({"value": shape.format(value), "interval": interval})
     return {"name": name, "cells": cells}
 
@@ -171,15 +181,23 @@ def _fit(calibration: Calibration, evidence: str) -> list[tuple[str, str]]:
     if calibration.interval is not None:
         low, high = calibration.interval
         rows.append(("95 % interval of T", f"{low:.4g} to {high:.4g}"))
-        rows.append(
-            ("standard errors", f"{calibration.stderr:.2g} (information), {calibration.robust_stderr:.2g} (sandwich)")
-        )
+        rows.append(("standard error of T", _standard_errors(calibration)))
     if calibration.p_value is not None:
         p = "p < 0.001" if calibration.p_value < 0.001 else f"p = {calibration.p_value:.2g}"
         rows.append(("likelihood-ratio test of T = 1", p))
     if calibration.enough_samples is not None:
         rows.append(("samples for T to ±5 %", f"about {float(f'{calibration.enough_samples:.2g}'):,.0f}"))
     return rows
+
+
+def _standard_errors(calibration: Calibration) -> str:
+    plain = f"{calibration.stderr:.2g} (observed information)"
+    if calibration.robust_stderr is None:
+        return plain
+    robust = f"{calibration.robust_stderr:.2g} (robust, sandwich)"
+    if calibration.is_robust:
+        return f"{robust}, which the interval is made of; {plain} holds for independent samples of a model that fits"
+    return f"{plain}, which the interval is made of; {robust}"
 
 
 def _drawings(title: str, one: CalibratedHead, seen: Inspection) -> list[dict[str, Any]]:
@@ -198,23 +216,22 @@ def _run(result: CalibrateResult) -> list[tuple[str, str]]:
         ("model", f"{_path(result.model.path)}, SHA-256 {result.model.sha256}"),
         ("calibrated model", f"{_path(result.output.path)}, SHA-256 {result.output.sha256}"),
         ("data", f"SHA-256 {result.calibration.data_sha256}"),
-        ("versions", f"onnxcal {__version__}, {runtime.name} {runtime.version}"),
+        (
+            "versions",
+            f"onnxcal {__version__}, {runtime.name} {runtime.version}, onnx {onnx.__version__}, NumPy {np.__version__}",
+        ),
     ]
     return [(name, _shown(value)) for name, value in rows]
-
-
-def _is_worse(metrics: Metrics) -> bool:
-    return metrics.intervals is not None and metrics.intervals.difference.nll[0] > 0
 
 
 def _path(path: str | None) -> str:
     return "the model in memory" if path is None else shlex.quote(path)
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, longest: int = _LONGEST) -> str:
     """Printable text of a bearable length."""
     clean = printable(text)
-    return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}… ({len(clean):,} characters)"
+    return clean if len(clean) <= longest else f"{clean[:longest]}… ({len(clean):,} characters)"
 
 
 def _safe(svg: str) -> Any:

@@ -34,7 +34,7 @@ def print_runtime_checks(entries: Sequence[RuntimeCheck]) -> None:
     for column in ("error", "limit", "flips", "NLL", "ECE"):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
-        table.add_row(entry.title, Text(outcome(entry), style(entry)), *figures(entry))
+        table.add_row(entry.title, Text(runtime_outcome(entry), style(entry)), *figures(entry))
     console().print(Padding(table, (1, 0, 1, 2), expand=False))
     print_rows(
         (" FAIL" if entry.counts and not entry.passed else " note", f"{entry.title}: {entry.detail}")
@@ -49,7 +49,7 @@ def own_checks(verification: Verification) -> list[Check]:
     return [check for check in verification.checks if check.name not in elsewhere]
 
 
-def outcome(entry: RuntimeCheck) -> str:
+def runtime_outcome(entry: RuntimeCheck) -> str:
     """PASSED or FAILED; in lower case where it does not count."""
     word = "PASSED" if entry.passed else "FAILED"
     return word if entry.counts else word.lower()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.head import Head
@@ -15,7 +14,17 @@ from onnxcal.graph.inspect import Inspection, ModelInput
 from onnxcal.graph.way import Way
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.report.bars import bar_glyphs_for, reliability_lines
-from onnxcal.report.console import LABEL_WIDTH, console, print_next, print_rows, print_warnings, wrapped
+from onnxcal.report.console import (
+    LABEL_WIDTH,
+    Styled,
+    console,
+    print_line,
+    print_next,
+    print_rows,
+    print_warnings,
+    width,
+    wrapped,
+)
 from onnxcal.report.drawing import draw, glyphs_for, sizes
 from onnxcal.report.runtimes import own_checks, print_runtime_checks
 from onnxcal.report.verdict import sentence
@@ -28,9 +37,16 @@ from onnxcal.results import (
     PlotResult,
     RevertResult,
 )
-from onnxcal.verification import Verification, VerifyResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from onnxcal.verification import Verification, VerifyResult
 
 _DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
+_CHANGE = "change (95 %)"
+_NARROW = 72
+"""Columns below which a table of scores is shown in two."""
 _SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
 
 
@@ -65,6 +81,11 @@ def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     _print_verification(result.verification, verbose)
     print_warnings(result.warnings)
     print_rows([("written", _path(result.output.path))])
+
+
+def print_also(**paths: Path | None) -> None:
+    """What else was written, by what it is."""
+    print_rows((name, _path(str(path))) for name, path in paths.items() if path is not None)
 
 
 def print_fit(result: FitResult, verbose: bool) -> None:
@@ -112,7 +133,7 @@ def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
     table = _score_table(f"{result.metrics.n_samples:,} samples", "")
     for name, value in _scores(result.metrics):
         table.add_row(name, value)
-    console().print(Padding(table, (1, 0, 1, 2), expand=False))
+    _print_table(table, below=1)
     print_warnings(result.warnings)
 
 
@@ -137,7 +158,6 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
     runtime = result.verification.runtimes[0]
     model, patched = _path(result.model.path), _path(result.output.path)
     folder = os.path.dirname(patched)
-    screen = console()
     for paragraph in (
         "A small convolutional network, trained on 200 images of handwritten digits until it knew them by heart.",
         f"On {result.metrics.n_samples:,} images that neither the training nor the fit saw, it is "
@@ -146,7 +166,7 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
         f"Dividing its logits by one number, fitted on the other half of the images, mends that: now it is "
         f"{after.confidence:.1%} sure, and as often right as before. {_sure_but_wrong(after)}",
     ):
-        screen.print("\n".join(wrapped(paragraph, screen.width)) + "\n", soft_wrap=True)
+        print_line(("\n".join(wrapped(paragraph, width())) + "\n", ""))
     print_rows(_fitted(result.calibration))
     _print_metrics(result.metrics)
     _print_verification(result.verification, verbose)
@@ -173,7 +193,7 @@ def print_reliability(metrics: Metrics | Scores | None) -> None:
     panels = [(title, scores.bins) for title, scores in both]
     screen.print()
     for line in reliability_lines(panels, screen.width - 2, bar_glyphs_for(screen.encoding)):
-        screen.print(Text("  " + line), soft_wrap=True)
+        print_line(("  " + line, ""))
     screen.print()
 
 
@@ -253,33 +273,64 @@ def _rounded(count: int) -> int:
 def _temperature(calibration: Calibration) -> str:
     text = f"T = {calibration.temperature:.5g}"
     if calibration.stderr is not None:
-        text += f" ± {calibration.stderr:.2g} (standard error)"
+        robust = calibration.robust_stderr if calibration.is_robust else None
+        error, kind = (calibration.stderr, "standard") if robust is None else (robust, "robust standard")
+        text += f" ± {error:.2g} ({kind} error)"
     if calibration.n_samples is not None:
         text += f", fitted on {calibration.n_samples:,} samples"
     return text
 
 
 def _print_metrics(metrics: Metrics) -> None:
-    sure = metrics.intervals
-    change = () if sure is None else ("change (95 %)",)
-    table = _score_table(f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples", "before", "after", *change)
-    for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True):
-        difference = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
-        row = "" if difference is None else f"{difference[0]:+.4f} to {difference[1]:+.4f}"
-        table.add_row(name, before, after, *((row,) if change else ()))
-    console().print(Padding(table, (1, 0, 0, 2), expand=False))
+    title = f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples"
+    rows = [
+        (name, before, after, _change(metrics, name))
+        for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True)
+    ]
+    changes = [] if metrics.intervals is None else [(name, change) for name, *_, change in rows if change]
+    if width() < _NARROW:
+        console().print(f"\n  {title}")
+        _print_scores(_score_table("", "before", "after"), (row[:3] for row in rows))
+        if changes:
+            _print_scores(_score_table("", _CHANGE), changes)
+    elif changes:
+        _print_scores(_score_table(title, "before", "after", _CHANGE), rows)
+    else:
+        _print_scores(_score_table(title, "before", "after"), (row[:3] for row in rows))
     note = {
         "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
         "eval": "",
         "fit": "Measured on the samples that T was fitted on: expect a little less on others.",
     }[metrics.split]
-    floor = f"Of so few samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
-    for line in filter(None, (note, floor)):
-        console().print(Text(f"   {line}", style="dim"), soft_wrap=True)
+    floor = f"Of as many samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
+    for said in filter(None, (note, floor)):
+        for line in wrapped(said, width() - 3):
+            print_line((f"   {line}", "dim"))
     console().print()
 
 
+def _change(metrics: Metrics, name: str) -> str:
+    """The interval of what calibration changed in a score, if it has one."""
+    sure = metrics.intervals
+    change = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
+    return "" if change is None else f"{change[0]:+.4f} to {change[1]:+.4f}"
+
+
+def _print_scores(table: Table, rows: Iterable[tuple[str, ...]]) -> None:
+    for row in rows:
+        table.add_row(*row)
+    _print_table(table, below=0)
+
+
+def _print_table(table: Table, *, below: int) -> None:
+    from rich.padding import Padding
+
+    console().print(Padding(table, (1, 0, below, 2), expand=False))
+
+
 def _score_table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), header_style="bold")
     table.add_column(title, no_wrap=True)
     for column in columns:
@@ -299,7 +350,7 @@ def _scores(scores: Scores) -> list[tuple[str, str]]:
 
 def _print_verification(verification: Verification, verbose: bool) -> None:
     style = "bold green" if verification.passed else "bold red"
-    rows: list[tuple[str, str | Text]] = [("verified", Text(verdict(verification), style=style))]
+    rows: list[tuple[str, str | Styled]] = [("verified", Styled(verdict(verification), style))]
     if verbose:
         rows += [
             (" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in own_checks(verification)
@@ -313,7 +364,7 @@ def _print_drawing(way: Way) -> None:
     screen = console()
     for line in draw(way, screen.width - LABEL_WIDTH, glyphs_for(screen.encoding)):
         pieces = [(text, _DRAWN[style]) for text, style in line]
-        screen.print(Text.assemble(" " * LABEL_WIDTH, *pieces), soft_wrap=True)
+        print_line((" " * LABEL_WIDTH, ""), *pieces)
 
 
 def _path(path: str | None) -> str:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 
 import onnx
 
-from onnxcal.errors import ModelError
-from onnxcal.graph.external import external_locations
+from onnxcal.graph.diff import untouched
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.patch import unpatched
 from onnxcal.verification.checks import Check
 
 
 def check_untouched(original: ModelFile, patched: ModelFile) -> Check:
-    """Without its patch, the patched file is the original byte for byte; so is its external data."""
-    name = "untouched bytes"
-    try:
-        same = unpatched(patched).sha256 == original.sha256
-    except ModelError as error:
-        return Check(name, False, None, None, error.message)
-    if not same:
-        return Check(name, False, None, None, "without its patch the file is not the original byte for byte")
-    for location in external_locations(original):
-        ours, theirs = (None if file.folder is None else file.folder / location for file in (patched, original))
-        if ours is None or theirs is None or not filecmp.cmp(ours, theirs, shallow=False):
-            return Check(name, False, None, None, f"external data '{location}' differ")
-    return Check(name, True, None, None, "without its patch the file is the original byte for byte")
+    """The patched file is the original and its patch, byte for byte, and nothing else; so is its external data."""
+    why = untouched(original, patched)
+    said = "without its patch the file is the original byte for byte" if why is None else why
+    return Check("untouched bytes", why is None, None, None, said)
 
 
 def check_checker(original: ModelFile, patched: ModelFile) -> Check:

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.errors import DataError, ModelError
-from onnxcal.graph.detect import find_head
 from onnxcal.graph.head import Head, Rounded
 from onnxcal.graph.metadata import CalibratedHead
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.tails import Hints
 from onnxcal.inference.expected import activated, expected_output, logits_of, output_array
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.recognition import (
@@ -245,9 +243,3 @@ class HeadComparison:
 def _positions(tensor: NDArray[Any]) -> NDArray[np.int64]:
     """A number for each element, in its shape."""
     return np.arange(tensor.size).reshape(tensor.shape)
-
-
-def recorded_head(original: ModelFile, entry: CalibratedHead) -> Head:
-    """The head of the unpatched model that a calibration was put before."""
-    told = entry.head
-    return find_head(original, told["output"], Hints(told["task"], told["axis"], told["activation"]))

@@ -8,22 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from onnxcal.data import Source, open_source
+from onnxcal.data import Source
 from onnxcal.errors import ModelError
 from onnxcal.graph.detect import candidates, changed_first
-from onnxcal.graph.inspect import input_names
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import unpatched
+from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.prefetch import prefetched
 from onnxcal.inference.session import Session, open_session
+from onnxcal.inference.sources import source_for
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
 from onnxcal.verification.file import check_checker, check_untouched
-from onnxcal.verification.head import HeadComparison, recorded_head
+from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.reference import Reference
 from onnxcal.verification.runtimes import (
     DEFAULT_SAMPLES,
@@ -40,6 +41,8 @@ def verify(
     data: Any,
     *,
     labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
     runtime: str | Sequence[str] = (),
     runtime_samples: int = DEFAULT_SAMPLES,
     runtime_timeout: float = DEFAULT_TIMEOUT,
@@ -54,7 +57,7 @@ def verify(
     ----------
     model : the model that was patched (or one of its patched forms).
     patched : the file that `patch` or `calibrate` wrote.
-    data, labels : see `onnxcal.data.open_source`; labels are not needed.
+    data, labels, preprocess, label_column : see `onnxcal.data.open_source`; labels are not needed.
     runtime : names of other runtimes to run both in, too, or `"all"` for those that are installed.
     runtime_samples : how many samples each of these runs, the first ones.
     runtime_timeout : seconds that each has for loading a model, for a batch, and for all of them.
@@ -77,7 +80,7 @@ def verify(
     """
     wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout)
     file = open_model(model)
-    source = open_source(data, labels, inputs=input_names(file))
+    source = source_for(file, None, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)
     verification, notes = verify_file(file, open_model(patched), source, options, wanted, progress)
     return VerifyResult(verification, (*chosen, *absent, *notes))

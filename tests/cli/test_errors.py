@@ -23,6 +23,7 @@ def prepare(folder: Path) -> None:
     (folder / "cut.onnx").write_bytes((folder / "m.onnx").read_bytes()[:100])
     (folder / "noise.bin").write_bytes(bytes(range(256)) * 8)
     (folder / "notes.csv").write_text("a,b\n1,2\n")
+    (folder / "notes.h5").write_text("a,b\n1,2\n")
     (folder / "pickled.py").write_text("raise RuntimeError('no GPU')\n")
     (folder / "quits.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "stops.py").write_text(
@@ -72,7 +73,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "data as model": (["inspect", "d.npz"], "is a zip archive"),
     "a model before opset 7": (["patch", "old.onnx", "--temperature", "2"], "uses opset 6"),
     "no such data": ([*CALIBRATE, "nope.npz"], "cannot read 'nope.npz'"),
-    "data of no known kind": ([*CALIBRATE, "notes.csv"], "is no kind of data that is known"),
+    "data of no known kind": ([*CALIBRATE, "notes.h5"], "is no kind of data that is known"),
+    "a table of something else": ([*CALIBRATE, "notes.csv"], "has 2 feature columns"),
+    "a folder of who knows what": ([*CALIBRATE, "."], "how images in it become inputs is not said"),
+    "a preset that is none": ([*CALIBRATE, ".", "--preprocess", "imagnet"], "there is no preset 'imagnet'"),
     "data without labels": ([*CALIBRATE, "nolabels.npz"], "has no labels"),
     "fewer labels than samples": ([*CALIBRATE, "short.npz"], "200 samples but 199 labels"),
     "labels from 1": ([*CALIBRATE, "from1.npz"], "label 4 of sample"),

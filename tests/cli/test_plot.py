@@ -11,6 +11,7 @@ import pytest
 
 import onnxcal
 from onnxcal.report.plots.kinds import KINDS
+from onnxcal.subjects import of_stored
 from tests.cli.conftest import contents
 
 BEGINS = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -191,3 +192,49 @@ def test_help_lists_the_kinds_with_what_they_show(cli) -> None:
 def test_shells_complete_the_kinds(shell) -> None:
     done = shell(env={"_ONNXCAL_COMPLETE": "bash_complete", "COMP_WORDS": "onnxcal plot r", "COMP_CWORD": "2"})
     assert {line.partition(",")[2] for line in done.stdout.split()} == {"reliability", "risk-coverage"}
+
+
+NAMES = ("cat", "dog", "<script>", "\u202ebird")
+
+
+def test_classes_are_named_by_a_file(cli, work: Path) -> None:
+    Path("names.txt").write_text("\ufeff" + "\r\n".join(NAMES) + "\n", encoding="utf-8")
+    plot = shown(cli, "classes", "z.npz", "--class-names", "names.txt", "--bootstrap", 0)
+    assert sorted(one["index"] for one in plot["data"]["worst"]) == [0, 1, 2, 3]
+    assert all(one["name"] == NAMES[one["index"]] for one in plot["data"]["worst"])
+    picture = Path("p.svg").read_text(encoding="utf-8")
+    assert "<script" not in picture
+    assert "\u202e" not in picture
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"a\nb\n", "2 names for 4 classes"), (b"\xff\xfe\x00", "not UTF-8"), (None, "cannot read class names")],
+)
+def test_class_names_that_do_not_fit_are_refused(cli, work: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        Path("names.txt").write_bytes(content)
+    done = cli("plot", "classes", "z.npz", "--class-names", "names.txt", "-o", "p.svg")
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "hint:" in done.stderr
+    assert not Path("p.svg").exists()
+
+
+def test_stored_logits_keep_the_names_of_the_models_classes(cli, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcal.subjects.class_names", lambda head: NAMES)
+    assert cli("logits", *MODEL, "-o", "named.npz").exit_code == 0
+    for known in (None, onnxcal.Calibration(2.0)):
+        assert of_stored(Path("named.npz"), known, bootstrap=0).subject().classes == NAMES
+
+
+@pytest.mark.parametrize("words", ["calibrate m.onnx --data ", "calibrate m.onnx --eval-data ", "plot reliability "])
+def test_shells_complete_files_where_data_is_named(shell, work: Path, words: str) -> None:
+    done = shell(
+        env={
+            "COMP_WORDS": f"onnxcal {words}",
+            "COMP_CWORD": str(len(words.split()) + 1),
+            "_ONNXCAL_COMPLETE": "bash_complete",
+        }
+    )
+    assert done.stdout.strip().startswith("file,")

@@ -17,10 +17,10 @@ import pytest
 from onnx import helper
 
 import onnxcal
-from onnxcal import pipeline
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.modelfile import open_model
 from onnxcal.graph.tails import Hints
+from onnxcal.results import PatchResult
 from onnxcal.verification import verify
 from tests.corpus.files import FILES
 from tests.corpus.form import Form
@@ -56,7 +56,7 @@ class Case:
         self.patch(self.original, "patched.onnx", TEMPERATURE)
         return self.folder / "patched.onnx"
 
-    def patch(self, source: Path | onnx.ModelProto, name: str | None, temperature: float) -> pipeline.PatchResult:
+    def patch(self, source: Path | onnx.ModelProto, name: str | None, temperature: float) -> PatchResult:
         output = None if name is None else self.folder / name
         return onnxcal.patch(source, temperature=temperature, output=output, **self.form.options)
 

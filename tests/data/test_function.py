@@ -188,4 +188,4 @@ def test_a_callable_that_wants_arguments_is_refused(where):
 
 def test_labels_beside_a_callable_are_refused(folder):
     with refused(UsageError, "--labels", "loader_of_test:batches"):
-        open_source("loader_of_test:batches", np.zeros(4, int))
+        list(open_source("loader_of_test:batches", np.zeros(4, int)).batches(1000))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from onnxcal.data import open_source
+from onnxcal.data import open_source, paths_of
 from onnxcal.errors import DataError, UsageError
 from tests.reference.refusals import refused
 
@@ -132,13 +132,30 @@ def test_a_missing_path_is_refused(tmp_path):
         open_source(tmp_path / "nope")
 
 
-@pytest.mark.parametrize("name", ["data.csv", "data.h5", "data", "loader.py"])
+@pytest.mark.parametrize("name", ["data.h5", "data", "loader.py"])
 def test_a_file_of_another_kind_is_refused(tmp_path, name):
     (tmp_path / name).write_text("1,2,3\n")
     with refused(DataError, name, hint=".npz"):
         open_source(tmp_path / name)
 
 
-def test_a_folder_is_refused_with_what_to_do_instead(tmp_path):
-    with refused(DataError, str(tmp_path), hint="file.py:function"):
+def test_a_folder_of_images_needs_to_be_told_how(tmp_path):
+    with refused(UsageError, str(tmp_path), hint="--preprocess"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("preprocess", "imagenet"), ("preprocess", {}), ("label_column", "y")], ids=str
+)
+def test_an_option_that_does_nothing_for_the_data_is_refused(option, value):
+    with refused(UsageError, f"--{option.replace('_', '-')}", "the arrays", hint="leave it out"):
+        open_source((X, Y), **{option: value})
+
+
+def test_paths_of_data_are_those_of_files(tmp_path):
+    for name in ("b.npz", "a.npz", "c.npy"):
+        (tmp_path / name).touch()
+    assert paths_of(tmp_path / "*.npz") == [str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
+    assert paths_of([tmp_path / "a.npz", "x.npz"]) == [str(tmp_path / "a.npz"), "x.npz"]
+    assert paths_of("x.npz") == ["x.npz"]
+    assert paths_of((X, Y)) == paths_of(X) == paths_of(None) == []

@@ -97,6 +97,64 @@ def test_band_of_weighted_samples_counts_them_as_kish_does() -> None:
     assert found.effective[found.counts > 0] == pytest.approx([kish])
 
 
+def correlated(
+    rng: np.random.Generator, images: int = 60, positions: int = 50
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidences of 70 %, whether they are right (half of the positions of an image together), and images."""
+    group = np.repeat(np.arange(images), positions)
+    shared = (rng.random(images) < 0.7)[group]
+    return np.full(group.size, 0.7), np.where(rng.random(group.size) < 0.5, shared, rng.random(group.size) < 0.7), group
+
+
+def test_band_of_positions_of_one_image_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = {"alone": 0, "together": 0}
+    for _ in range(400):
+        confidence, correct, group = correlated(rng)
+        for name, one in (("alone", None), ("together", group)):
+            low, high = reliability_bins(confidence, correct, group=one).band
+            held[name] += bool(low[10] <= 0.7 <= high[10])
+    assert 400 * 0.92 <= held["together"] <= 400 * 0.98
+    assert held["alone"] < 400 * 0.6  # what it was before groups counted
+
+
+def test_floor_of_the_ece_of_positions_of_one_image_is_the_ece_that_honest_ones_have() -> None:
+    rng = np.random.default_rng(1)
+    found = [reliability_bins(c, right, group=group) for c, right, group in (correlated(rng) for _ in range(400))]
+    assert np.mean([one.ece_floor for one in found]) == pytest.approx(np.mean([one.ece for one in found]), rel=0.1)
+
+
+def test_band_of_groups_is_no_narrower_and_of_nothing_but_hits_as_wide_as_that_of_as_many_samples_as_groups() -> None:
+    rng = np.random.default_rng(2)
+    confidence, correct, group = rng.uniform(0.3, 1, 500), rng.random(500) < 0.6, np.arange(500) // 5
+    alone, together = reliability_bins(confidence, correct), reliability_bins(confidence, correct, group=group)
+    assert (together.effective <= alone.effective).all()
+    assert (together.accuracy == alone.accuracy).all()
+    assert together.ece == alone.ece
+    sure = reliability_bins(np.full(40, 0.99), np.ones(40, bool), group=np.arange(40) // 10)
+    expected = stats.binomtest(4, 4).proportion_ci(0.95, method="wilson")
+    assert sure.band[0][-1] == pytest.approx(expected.low, abs=1e-12)
+
+
+def test_groups_of_one_change_nothing_but_the_small_sample_factor() -> None:
+    rng = np.random.default_rng(3)
+    confidence, correct = rng.uniform(0.3, 1, 3000), rng.random(3000) < 0.6
+    alone = reliability_bins(confidence, correct)
+    together = reliability_bins(confidence, correct, group=np.arange(3000))
+    some = alone.counts > 1
+    n = alone.counts[some]
+    np.testing.assert_allclose(together.effective[some], n - 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_subjects_hand_their_groups_to_the_bands(task: Task) -> None:
+    what = subject(2.5, task=task).sample
+    group = None if task == "multilabel" else np.arange(1500) // 100
+    found = reliability_diagrams(Subject(Sample(what.logits, what.labels, group=group), 2.5, resamples=0)).after.bins
+    assert (found.effective < found.counts).any()
+    assert (found.effective <= found.counts).all()
+
+
 def test_an_empty_bin_has_a_band_that_says_nothing() -> None:
     bins = reliability_bins(np.array([0.99]), np.array([True]))
     low, high = bins.band

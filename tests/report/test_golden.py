@@ -69,6 +69,10 @@ def test_it_is_printed_where_only_ascii_can_be(tmp_path: Path) -> None:
     assert all("Traceback" not in text for text in texts.values())
     assert "PASSED" in texts["calibrate"]
     assert "0.93-1.00" in texts["calibrate"]
+    assert "+- 0.14 (robust standard error)" in texts["calibrate"]
+    assert " -> " in texts["calibrate"]
+    assert [text for text in texts.values() if "?" in text] == []
+    assert all(len(line) <= 80 for line in texts["calibrate"].splitlines())
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import onnxcal
 from onnxcal.errors import UsageError
+from onnxcal.report.figures import WORDS, Pictures, _drawn, pictures_of
 from onnxcal.report.verdict import sentence
 from tests import builders
 from tests.reference.refusals import refused
@@ -150,9 +152,78 @@ def test_the_command_is_the_one_that_was_given(cli: Any, tmp_path: Path, demo_da
     out, path = tmp_path / "my model.onnx", tmp_path / "r.html"
     done = cli("calibrate", demo_data / "digits.onnx", "--data", demo_data / "digits.npz", "-o", out, "--report", path)
     assert done.exit_code == 0
+    assert "".join(done.stdout.split()).endswith(f"report{path}")
     shown = html.unescape(path.read_text())
     assert f"onnxcal calibrate {demo_data / 'digits.onnx'} --data {demo_data / 'digits.npz'} --output '{out}'" in shown
     assert f"onnxcal revert '{out}' -o original.onnx" in shown
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Reports without pictures, which take a while; what they would have been of."""
+    seen: list[Any] = []
+
+    def none(subjects: Any) -> Pictures:
+        seen.append(subjects)
+        return Pictures(dict.fromkeys(subjects, ()), left_out=False)
+
+    monkeypatch.setattr("onnxcal.pipeline.pictures_of", none)
+    return seen
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_long_command_is_shown_whole(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["folder" * 8] * 6)
+    deep.mkdir(parents=True)
+    model = builders.save(builders.classifier([builders.softmax()], output="probs"), deep / "m.onnx")
+    text, _ = report(tmp_path, model, output=deep / "o.onnx")
+    shown = html.unescape(text)
+    assert f"--output {deep / 'o.onnx'} --report {tmp_path / 'report.html'}" in shown
+    assert f"onnxcal revert {deep / 'o.onnx'} -o original.onnx" in shown
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_arrays_and_their_labels_are_in_memory(tmp_path: Path) -> None:
+    path, model = tmp_path / "r.html", builders.classifier([builders.softmax()], output="probs")
+    onnxcal.calibrate(model, X, labels=Y, eval_data=X, eval_labels=Y, report=path, bootstrap=0)
+    shown = html.unescape(path.read_text(encoding="utf-8"))
+    assert "calibrate '(in memory)'" not in shown
+    assert "onnxcal calibrate (in memory) --data (in memory) --labels (in memory)" in shown
+
+
+def test_classes_have_the_names_that_the_model_gives_them(
+    tmp_path: Path, no_pictures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxcal.pipeline.class_names", lambda head: ("a", "b", "c", "d"))
+    report(tmp_path, bootstrap=0)
+    assert [subject.classes for subject in no_pictures[0]["probs"]] == [("a", "b", "c", "d")] * 2
+
+
+def test_a_report_says_which_standard_error_its_interval_is_made_of(made: tuple[str, Any]) -> None:
+    text, result = made
+    calibration = result.calibration
+    plain = f"{calibration.stderr:.2g} (observed information), which the interval is made of"
+    robust = f"{calibration.robust_stderr:.2g} (robust, sandwich), which the interval is made of"
+    assert (robust if calibration.is_robust else plain) in " ".join(text.split())
+
+
+def test_pictures_of_many_heads_keep_to_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    z = 3 * rng.normal(size=(60, 3))
+    one = onnxcal.plots.subject(z, (z / 2 + rng.gumbel(size=z.shape)).argmax(axis=1), 2.0, bootstrap=0)
+    drawn = _drawn("risk-coverage", one)
+    monkeypatch.setattr("onnxcal.report.figures._drawn", lambda kind, subject: drawn)
+    made = pictures_of({"a": (one, one), "b": (one, one)}, room=2 * WORDS + 4 * len(drawn))
+    kinds = {name: [picture.kind for picture in pictures] for name, pictures in made.heads.items()}
+    assert made.left_out
+    assert 5 <= len(kinds["a"]) + len(kinds["b"]) < 10
+    assert set(kinds["a"]) >= set(kinds["b"]) >= {"reliability", "temperature"}
+    pictures = [picture.svg for pictures in made.heads.values() for picture in pictures]
+    assert sum(map(len, pictures)) < 4 * len(drawn)
+    ids = re.findall(r' id="([^"]+)"', "".join(pictures))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', "".join(pictures))) <= set(ids)
+    assert not pictures_of({"a": (one, one)}).left_out
 
 
 def test_a_report_that_exists_is_kept(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from onnxcal import UsageError, plots
 from onnxcal.metrics.subject import Subject
 from onnxcal.report.plots import find_plot, write_figure
 from onnxcal.report.plots.canvas import drawing
+from onnxcal.report.plots.caption import caption
 from onnxcal.report.plots.kinds import KINDS, STYLES
 from onnxcal.report.plots.style import DARK, LIGHT, MARKERS, Palette, palette_of
 from onnxcal.report.plots.text import count_text, shown_name
@@ -138,6 +139,14 @@ def test_reliability_says_what_was_measured() -> None:
     assert "1,500 samples" in said
 
 
+def test_positions_of_one_image_are_said_to_be_positions() -> None:
+    z, y = multiclass(60)
+    dense = plots.subject(z.reshape(10, 6, 8).transpose(0, 2, 1), y.reshape(10, 6), 2.0, axis=1, bootstrap=0)
+    assert dense.sample.n_groups == 10
+    assert caption(dense) == "60 positions in 10 samples"
+    assert caption(plots.subject(z, y, 2.0, bootstrap=0)) == "60 samples"
+
+
 def test_every_bin_shows_its_count_and_an_empty_one_that_it_is_empty() -> None:
     figure = plots.figure("reliability", SUBJECTS["fitted"])
     counts = SUBJECTS["fitted"].metrics.after.bins.counts
@@ -148,6 +157,16 @@ def test_every_bin_shows_its_count_and_an_empty_one_that_it_is_empty() -> None:
 
 
 # Colours
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("temperature", [0.3, 0.9, 2.5])
+def test_no_two_temperatures_of_a_sweep_have_one_colour_or_marker(temperature: float, style: str) -> None:
+    ax = plots.figure("sweep", Subject(subject(2.5).sample, temperature, resamples=0), style=style).axes[0]
+    lines = [line for line in ax.lines if str(line.get_label()).startswith("T = ")]
+    assert len(lines) >= 5
+    assert len({line.get_color() for line in lines}) == len(lines)
+    assert len({line.get_marker() for line in lines}) == len(lines)
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])

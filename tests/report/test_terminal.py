@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import onnxcal
 from onnxcal.report import terminal
+from onnxcal.results import FitResult
 from onnxcal.verification import Check, RuntimeCheck, Verification, verify
 from tests import builders
 
@@ -45,6 +47,7 @@ def test_calibrate_shows_temperature_scores_and_verdict(capsys: pytest.CaptureFi
     result = onnxcal.calibrate(MODEL, (X, Y))
     text = printed(capsys, terminal.print_calibrated, result)
     assert f"T = {result.calibration.temperature:.5g} ± {result.calibration.stderr:.2g} (standard error)" in text
+    assert not result.calibration.is_robust
     assert "fitted on 200 samples" in text
     assert "held-out half, 100 samples" in text
     before, after = result.metrics.before, result.metrics.after
@@ -128,3 +131,40 @@ def test_verify_lists_every_check(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, terminal.print_verified, verify(MODEL, patched, X))  # type: ignore[arg-type]
     for name in ("untouched bytes", "onnx.checker", "probabilities of 'probs'", "arg max of 'probs'"):
         assert f"ok {name}" in text
+
+
+def misspecified() -> onnxcal.Calibration:
+    """Logits of which every row is there four times: no four samples, which only the robust error knows."""
+    rng = np.random.default_rng(0)
+    z = np.repeat(3 * rng.normal(size=(60, 5, 1)), 4, axis=2)
+    y = (z[:, :, 0] / 2 + rng.gumbel(size=(60, 5))).argmax(axis=1)
+    return onnxcal.fit(z, np.repeat(y[:, None], 4, axis=1), axis=1, bootstrap=20)
+
+
+def test_the_error_beside_a_temperature_is_that_of_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    calibration = misspecified()
+    assert calibration.is_robust
+    assert calibration.stderr is not None
+    assert calibration.robust_stderr is not None
+    assert calibration.robust_stderr > 1.5 * calibration.stderr
+    text = printed(capsys, terminal.print_fit, FitResult.of(calibration))
+    assert f"T = {calibration.temperature:.5g} ± {calibration.robust_stderr:.2g} (robust standard error)" in text
+
+
+@pytest.mark.parametrize("columns", [40, 60, 71, 72, 80, 200])
+@pytest.mark.parametrize("bootstrap", [0, 20])
+def test_no_figure_is_lost_in_a_narrow_terminal(
+    columns: int, bootstrap: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = onnxcal.calibrate(MODEL, (X, Y), bootstrap=bootstrap)
+    metrics = result.metrics
+    terminal.print_calibrated(result, False)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+    for scores in (metrics.before, metrics.after):
+        assert all(f"{value:.4f}" in text for value in (scores.nll, scores.ece, scores.brier))
+    if metrics.intervals is not None:
+        low, high = metrics.intervals.difference.ece
+        assert f"{low:+.4f} to {high:+.4f}" in text

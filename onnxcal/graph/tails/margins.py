@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
 
 from onnxcal.graph.moves import DEFAULT_DOMAINS, is_number, source_of
 from onnxcal.graph.tails.axes import positive_axis
 from onnxcal.graph.view import GraphView
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def margins_axis(view: GraphView, node: onnx.NodeProto) -> int | None:

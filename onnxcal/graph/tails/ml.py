@@ -8,9 +8,9 @@ Source: ONNX ML operators, TreeEnsembleClassifier, LinearClassifier, SVMClassifi
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import onnx
-from onnx import TensorProto
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.head import Activation, Added, Complemented, Head
 from onnxcal.graph.moves import label_values
@@ -22,6 +22,9 @@ from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
 from onnxcal.graph.tails.scores import has_negative_weights, has_probabilities, has_two_scores, post_transform
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
+
+if TYPE_CHECKING:
+    import onnx
 
 ML = "ai.onnx.ml"
 _SCORES_AT = {"LinearClassifier": 1, "TreeEnsembleClassifier": 1, "SVMClassifier": 1}

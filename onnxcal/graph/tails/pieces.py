@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import TensorProto
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.head import Activation, Fed, Head, Narrowed, Selected, Transposed
 from onnxcal.graph.moves import DEFAULT_DOMAINS, KEEPS_ORDER, is_number, source_of
@@ -21,6 +21,9 @@ from onnxcal.graph.tails.probabilities import probabilities_head
 from onnxcal.graph.tails.registry import Ending, Hints, Unclear, recognise, tail
 from onnxcal.graph.tails.sigmoid import sigmoid_head
 from onnxcal.graph.view import GraphView
+
+if TYPE_CHECKING:
+    import onnx
 
 _TINY = 1e-4
 

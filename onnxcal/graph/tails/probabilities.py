@@ -5,7 +5,7 @@ z = log p serves as logits of a softmax, which is blind to a shift; z = log p âˆ
 
 from __future__ import annotations
 
-from onnx import TensorProto
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.graph.head import Added, Head
 from onnxcal.graph.tails.axes import class_axis, float_type, one_logit_axis

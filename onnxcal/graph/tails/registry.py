@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
-
-import onnx
+from typing import TYPE_CHECKING, TypeAlias
 
 from onnxcal.graph.head import Activation, Head
 from onnxcal.graph.moves import DEFAULT_DOMAINS, Trail, walk_back
 from onnxcal.graph.view import GraphView
 from onnxcal.logits import Task
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class Unclear(Exception):

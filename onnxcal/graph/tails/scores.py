@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx
-from onnx import numpy_helper
 
 _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
@@ -37,6 +36,8 @@ def has_negative_weights(node: onnx.NodeProto) -> bool:
             return True
         if attribute.name == "class_weights_as_tensor":
             try:
+                from onnx import numpy_helper
+
                 return bool((numpy_helper.to_array(attribute.t) < 0).any())
             except (ValueError, TypeError):  # large, and left out of the skeleton
                 return False

@@ -30,6 +30,8 @@ def caption(subject: Subject) -> str:
     """What `put_caption` says."""
     logits = subject.sample.logits
     said = "1 sample" if logits.n_samples == 1 else f"{logits.n_samples:,} samples"
+    if subject.sample.group is not None:
+        said = f"{logits.n_samples:,} positions in {subject.sample.n_groups:,} samples"
     if logits.task == "multilabel":
         said += f" of {logits.num_classes:,} labels each"
     said += _SPLITS[subject.split]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from onnxcal.metrics.diagrams import ReliabilitySweep, reliability_sweep
@@ -29,10 +30,11 @@ def draw_sweep(ax: Axes, sweep: ReliabilitySweep) -> None:
     """A line for each temperature; bins of fewer than ten samples are small marks without a line."""
     colours = palette_of(ax)
     ax.plot([0, 1], [0, 1], color=colours.muted, linestyle=(0, (5, 3)), linewidth=1.2, label=PERFECT)
+    others = cycle(colour for colour in colours.series if colour != colours.main)
     for number, one in enumerate(sweep.diagrams):
         chosen, bins = number == sweep.chosen, one.bins
         solid, faint = bins.counts >= FEW, (bins.counts > 0) & (bins.counts < FEW)
-        colour = colours.main if chosen else colours.series[number % len(colours.series)]
+        colour = colours.main if chosen else next(others)
         marker = MARKERS[number % len(MARKERS)]
         name = temperature_text(one.temperature) + (
             " (after)" if chosen else " (before)" if one.temperature == 1 else ""

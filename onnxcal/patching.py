@@ -1,0 +1,170 @@
+"""`patch` and `revert`: a known temperature into a model and out again. Nothing is run, unless data are given.
+
+Imports nothing that runs models or measures; what is needed for `data` is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from onnxcal.atomic import check_apart
+from onnxcal.calibrators import Calibration
+from onnxcal.defaults import DEFAULT_BATCH_SIZE, BatchSize
+from onnxcal.errors import UsageError
+from onnxcal.graph.detect import changed_besides
+from onnxcal.graph.filerecord import FileRecord
+from onnxcal.graph.head import Activation
+from onnxcal.graph.inspect import about, about_forced
+from onnxcal.graph.metadata import unpatched_name
+from onnxcal.graph.modelfile import ModelLike, open_model
+from onnxcal.graph.patch import unpatched, write_original
+from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.tails import Hints
+from onnxcal.graph.write import Draft
+from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
+from onnxcal.logits import Task, check_task
+from onnxcal.output import choose_target, write, write_verified
+from onnxcal.results import PatchResult, RevertResult
+
+if TYPE_CHECKING:
+    from onnxcal.inference.collect import Progress
+
+
+def patch(
+    model: ModelLike,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
+    *,
+    temperature: float | None = None,
+    output: str | os.PathLike[str] | None = None,
+    data: Any = None,
+    labels: Any = None,
+    preprocess: Any = None,
+    label_column: str | None = None,
+    head: str | Sequence[str] | None = None,
+    task: Task | None = None,
+    axis: int | None = None,
+    activation: Activation | None = None,
+    output_name: str | None = None,
+    keep_logits: bool = False,
+    in_place: bool = False,
+    force: bool = False,
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
+    provider: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> PatchResult:
+    """Put a known temperature into a model. Without `data` the result is checked, but not run.
+
+    Parameters
+    ----------
+    model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
+    calibration : what `fit` returned, or the path of a CAL.json.
+    temperature : T, instead of a calibration.
+    data, labels, preprocess, label_column : data to verify the result on, see `onnxcal.data.open_source`.
+    output, head, task, axis, activation, output_name, keep_logits, in_place, force, batch_size, provider, threads,
+    progress : as for `calibrate`.
+
+    Raises
+    ------
+    ModelError, DataError, UsageError
+        Something that was passed cannot be used.
+    VerificationError
+        With `data`: the patched model does not match the reference; nothing was written.
+    """
+    check_task(task)
+    known = _calibration_to_patch(calibration, temperature)
+    for name, value in {"labels": labels, "preprocess": preprocess, "label-column": label_column}.items():
+        if value is not None and data is None:
+            raise UsageError(f"--{name} does nothing without --data", hint="pass --data too, or neither")
+    file = open_model(model)
+    target = choose_target(file, output, in_place=in_place, force=force)
+    check_apart([target.path if not in_place else None], [file.path, calibration, *_paths_of(data), labels])
+    original = unpatched(file)
+    names = [unpatched_name(file, name) or known.output for name in names_of(head)]
+    found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
+    check_alone(found, output_name=output_name)
+    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
+    patches = all_patches(file, original, new)
+    verification, chosen, notes = None, tuple[str, ...](), tuple[str, ...]()
+    if data is None:
+        written = write(original, patches, target)
+        notes = tuple(
+            f"output '{name}' is computed from what is calibrated, and may change with it"
+            for name in changed_besides(original, found)
+        )
+    else:
+        from onnxcal.inference.options import run_options
+        from onnxcal.inference.sources import source_for
+
+        source = source_for(file, found[0], data, labels, preprocess=preprocess, label_column=label_column)
+        options, chosen = run_options(original, source, batch_size, provider, threads)
+        written, verification, notes = write_verified(original, patches, target, source, options, None, progress)
+    return PatchResult(
+        model=FileRecord.of(file),
+        output=written.record,
+        head=found[0],
+        heads=tuple(found),
+        calibration=known,
+        verification=verification,
+        warnings=(
+            *(line for one in found for line in about(one)),
+            *(about_forced(original, found) if activation == "none" else ()),
+            *_unusual(known.temperature),
+            *chosen,
+            *notes,
+        ),
+        proto=written.proto,
+    )
+
+
+def _paths_of(data: Any) -> list[str]:
+    if data is None:
+        return []
+    from onnxcal.data import paths_of
+
+    return paths_of(data)
+
+
+def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
+    """Take the patch out of a patched model again.
+
+    Parameters
+    ----------
+    model : the file that `patch` or `calibrate` wrote.
+    output : where the original goes; it may be the model itself with `force`.
+
+    Raises
+    ------
+    ModelError
+        The model is not patched, or its graph was changed since.
+    """
+    file = open_model(model)
+    with Draft(output, file, force=force) as draft:
+        digest, identical = write_original(file, draft)
+        draft.commit()
+    warnings = (
+        ()
+        if identical
+        else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
+    )
+    return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
+
+
+def _calibration_to_patch(
+    calibration: Calibration | str | os.PathLike[str] | None, temperature: float | None
+) -> Calibration:
+    if (calibration is None) == (temperature is None):
+        raise UsageError(
+            "a patch needs either a temperature or a calibration", hint="pass --temperature T or --calibration CAL.json"
+        )
+    if temperature is not None:
+        return Calibration(float(temperature))
+    return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
+
+
+def _unusual(temperature: float) -> tuple[str, ...]:
+    if 1e-4 <= temperature <= 1e4:
+        return ()
+    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)
