@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from onnxcal.report.console import console, print_line, print_rows
 
-from onnxcal.inference.runtimes.registry import RuntimesResult
-from onnxcal.report.console import console, print_rows
-from onnxcal.verification import Check, RuntimeCheck, Verification
+if TYPE_CHECKING:
+    from onnxcal.inference.runtimes.registry import RuntimesResult
+    from onnxcal.verification import Check, RuntimeCheck, Verification
 
 
 def print_runtimes(result: RuntimesResult, verbose: bool) -> None:
     """`runtimes`."""
-    screen = console()
     for state in result.runtimes:
-        mark = Text("installed  ", "green") if state.installed else Text("missing    ", "dim")
+        there = ("installed ", "green") if state.installed else ("missing   ", "dim")
         version = state.version or ("there" if state.installed else "-")
-        screen.print(Text.assemble((f"{state.name:<16}", "bold"), mark, f"{version:<14} ", state.what), soft_wrap=True)
+        print_line((f"{state.name:<15}", "bold"), there, (f"{version:<13}{state.what}", ""))
         if not state.installed:
-            screen.print(Text(f"                {state.install}"), soft_wrap=True)
+            print_line((f"{'':<15}{state.install}", ""))
 
 
 def print_runtime_checks(entries: Sequence[RuntimeCheck]) -> None:
     """A table of how a model did in each runtime, then what is wrong where."""
     if not entries:
         return
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("runtime", no_wrap=True, max_width=30)
     table.add_column("result", no_wrap=True)

@@ -235,3 +235,4 @@ def test_list_of_runtimes_on_the_command_line(cli: Cli) -> None:
     states = json.loads(cli("runtimes", "--json").stdout)["runtimes"]
     assert {state["name"]: state["installed"] for state in states}["onnxruntime"] is True
     assert all(state["install"] for state in states)
+    assert max(map(len, done.stdout.splitlines())) <= 80

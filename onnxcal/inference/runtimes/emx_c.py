@@ -61,9 +61,9 @@ def _load(job: Job) -> Program:
 
 RUNTIME = Runtime(
     name="emx-c",
-    what="C by emx-onnx-cgen, compiled with the system's compiler",
+    what="C by emx-onnx-cgen and your compiler",
     parts=(Distribution(("emx-onnx-cgen",)), COMPILER),
-    install="pip install 'onnxcal[emx-c]', and a C compiler (apt-get install gcc)",
+    install="pip install 'onnxcal[emx-c]' (and a C compiler, such as gcc)",
     load=_load,
     single=True,
 )

@@ -77,7 +77,7 @@ def _load(job: Job) -> Program:
 
 RUNTIME = Runtime(
     name="ncnn",
-    what="ncnn in float32, converted by pnnx",
+    what="ncnn in float32, by way of pnnx",
     parts=(Distribution(("ncnn",)), Distribution(("pnnx",))),
     install="pip install 'onnxcal[ncnn]' && pip install --no-deps pnnx",
     load=_load,

@@ -28,7 +28,7 @@ def _load(job: Job) -> Program:
 
 RUNTIME = Runtime(
     name="onnx-reference",
-    what="the reference evaluator of onnx, in NumPy: slow",
+    what="onnx's own evaluator, in NumPy: slow",
     parts=(Distribution(("onnx",)),),
     install="pip install onnx",
     load=_load,

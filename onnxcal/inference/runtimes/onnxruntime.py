@@ -43,7 +43,7 @@ def _load(job: Job) -> Program:
 
 RUNTIME = Runtime(
     name="onnxruntime",
-    what="onnxruntime with optimisations off, basic and all",
+    what="with optimisations off, basic and all",
     parts=(Distribution(("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")),),
     install="pip install onnxruntime",
     load=_load,

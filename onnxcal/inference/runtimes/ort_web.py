@@ -68,6 +68,6 @@ RUNTIME = Runtime(
     name="ort-web",
     what="onnxruntime-web (WebAssembly) in Node.js",
     parts=(PACKAGE, NODE),
-    install="npm install onnxruntime-web, in this folder or one above (Node.js 18 or later)",
+    install="npm install onnxruntime-web (here or in a folder above)",
     load=_load,
 )
