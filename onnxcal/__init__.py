@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from onnxcal import plots as plots
     from onnxcal.calibrators import Calibration, fit
     from onnxcal.graph.diff import diff
+    from onnxcal.graph.exclude import nodes_to_exclude
     from onnxcal.graph.head import Head
     from onnxcal.graph.inspect import inspect
     from onnxcal.inference import collect_logits
-    from onnxcal.patching import patch, revert
+    from onnxcal.patched import revert, set_temperature
+    from onnxcal.patching import patch
     from onnxcal.pipeline import calibrate, evaluate
     from onnxcal.verification import verify
 
@@ -39,8 +41,10 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "evaluate": "onnxcal.pipeline",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
+    "nodes_to_exclude": "onnxcal.graph.exclude",
     "patch": "onnxcal.patching",
-    "revert": "onnxcal.patching",
+    "revert": "onnxcal.patched",
+    "set_temperature": "onnxcal.patched",
     "verify": "onnxcal.verification",
 }
 
@@ -64,8 +68,10 @@ __all__ = [
     "evaluate",
     "fit",
     "inspect",
+    "nodes_to_exclude",
     "patch",
     "revert",
+    "set_temperature",
     "verify",
 ]
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.calibrators import Calibration
+from onnxcal.calibrators.steps import Divide
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_first, find_head
+from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART
+from onnxcal.graph.folding import overridable
 from onnxcal.graph.head import Head
+from onnxcal.graph.messages import held
 from onnxcal.graph.metadata import CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.plan import Form, HeadPatch
+from onnxcal.graph.planner import make_plan
 from onnxcal.graph.remade import recorded_head
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.view import GraphView
-from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import Patches
 
 NewPatch: TypeAlias = tuple[HeadPatch, Calibration]
@@ -84,6 +90,31 @@ def _check_unchained(original: ModelFile, heads: Sequence[Head]) -> None:
             )
 
 
+def form_of(*, fold: bool, runtime_temperature: bool, in_place: bool) -> Form:
+    """How T is to get into the graph.
+
+    Raises
+    ------
+    UsageError
+        Both forms were asked for, or weights were to be divided where no original would be left.
+    """
+    if fold and runtime_temperature:
+        raise UsageError(
+            "a T that is folded into weights cannot be an input", hint="pass one of --fold and --runtime-temperature"
+        )
+    if fold and in_place:
+        raise UsageError(
+            "--fold --in-place would leave no model to go back to, for it cannot be undone", hint="pass -o OUT instead"
+        )
+    return "folded" if fold else "input" if runtime_temperature else "division"
+
+
+def check_form(original: ModelFile, found: Sequence[Head], form: Form) -> None:
+    """Raise ModelError if T cannot get into the graph in this form, before any long work is done."""
+    if form != "division":
+        make_plan(GraphView(original), [HeadPatch(head, (Divide(1.0),), form=form) for head in found])
+
+
 def check_alone(found: Sequence[Head], **options: object) -> None:
     """Raise UsageError for options that mean one head, where several were asked for."""
     for name, value in options.items():
@@ -94,11 +125,11 @@ def check_alone(found: Sequence[Head], **options: object) -> None:
             )
 
 
-def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *, measured: bool = False) -> Patches:
+def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch]) -> Patches:
     """The new patches, and those of other heads that the model carries already.
 
-    A head that is calibrated again keeps the name and the extra output that it was given, unless told otherwise.
-    `measured` keeps the new calibrations' scores in the file too.
+    A head that is calibrated again keeps the name, the extra output and the input for T that it was given, unless told
+    otherwise.
     """
     made = {patch.head.output: (patch, calibration) for patch, calibration in new}
     for entry in calibrated_heads(file):
@@ -109,16 +140,48 @@ def all_patches(file: ModelFile, original: ModelFile, new: Sequence[NewPatch], *
                 patch,
                 output_name=patch.output_name or entry.output_name,
                 keep_logits=patch.keep_logits or entry.keep_logits,
+                form=entry.form if patch.form == "division" else patch.form,
             )
             made[output] = (again, calibration)
     kept = []
     for entry, head in _kept(file, original, [patch.head for patch, _ in new]):
         known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
         record = with_metrics(known.as_json(), recorded_metrics(file, entry))
-        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits), record))
-    return [*kept, *((patch, _record(calibration, measured=measured)) for patch, calibration in made.values())]
+        kept.append((HeadPatch(head, known.steps(), entry.output_name, entry.keep_logits, entry.form), record))
+    return [*kept, *((patch, with_metrics(known.as_json(), known.recorded)) for patch, known in made.values())]
 
 
-def _record(calibration: Calibration, *, measured: bool) -> dict[str, Any]:
-    metrics = calibration.metrics if measured else calibration.recorded
-    return with_metrics(calibration.as_json(), None if metrics is None else RecordedMetrics.of(metrics))
+def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:
+    """What to know about T as an input, and about weights that a caller may replace."""
+    if all(patch.form == "division" for patch, _ in patches):
+        return ()
+    plan = make_plan(GraphView(original), [patch for patch, _ in patches])
+    notes = [
+        f"only onnxruntime and onnx.reference honour the optional input '{name}'; other runtimes refuse it or keep its "
+        "default, and the float16 converter of onnxconverter-common breaks it"
+        for name in plan.temperature_inputs
+        if name is not None
+    ]
+    if original.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
+        notes += [
+            f"T is folded into '{name}', which is an input of the model too: who feeds other weights goes without T"
+            for name in overridable(GraphView(original), plan.scalings)
+        ]
+    return tuple(notes)
+
+
+def unusual_temperature(temperature: float) -> tuple[str, ...]:
+    """What to say of a T that is far from 1."""
+    if 1e-4 <= temperature <= 1e4:
+        return ()
+    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)
+
+
+def float16_note(temperature: float) -> tuple[str, ...]:
+    """What to say of a T that float16 cannot hold to its usual digits, as float16 converters store it."""
+    half = held(TensorProto.FLOAT16, min(max(temperature, 1e-7), 1e4))
+    if abs(half - temperature) <= 2.0**-10 * temperature:
+        return ()
+    return (
+        f"T = {temperature:g} cannot be held in float16: converted to that later, the model would have T = {half:g}",
+    )

@@ -35,6 +35,8 @@ class Written:
     """Path and digest."""
     proto: onnx.ModelProto | None = None
     """The model itself, if no file was asked for."""
+    folded: tuple[str, ...] = ()
+    """Names of the weights that T is folded into."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def write(original: ModelFile, patches: Patches, target: Target) -> Written:
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
         patched = open_model(draft.path)
-        check_structure(patched, [head_patch for head_patch, _ in patches])
+        check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
         draft.commit()
-    return Written(FileRecord.of(patched, target.path))
+    return Written(FileRecord.of(patched, target.path), folded=change.folded)
 
 
 def write_verified(
@@ -99,22 +101,22 @@ def write_verified(
     if target.path is None:
         written = _in_memory(change, patches)
         assert written.proto is not None
-        verification, notes = verify_file(original, open_model(written.proto), source, options, wanted, progress)
-        verification.raise_if_failed()
+        verification, notes = verify_file(original, open_model(written.proto), source, options, progress, wanted)
+        verification.raise_if_failed(folded=bool(change.folded))
         return written, verification, notes
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
         patched = open_model(draft.path)
-        check_structure(patched, [head_patch for head_patch, _ in patches])
-        verification, notes = verify_file(original, patched, source, options, wanted, progress)
-        verification.raise_if_failed()
+        check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
+        verification, notes = verify_file(original, patched, source, options, progress, wanted)
+        verification.raise_if_failed(folded=bool(change.folded))
         draft.commit()
-    return Written(FileRecord.of(patched, target.path)), verification, notes
+    return Written(FileRecord.of(patched, target.path), folded=change.folded), verification, notes
 
 
 def _in_memory(change: Patch, patches: Patches) -> Written:
     data = change.to_bytes()
     proto = onnx.ModelProto.FromString(data)
     patched = open_model(proto)
-    check_structure(patched, [head_patch for head_patch, _ in patches])
-    return Written(FileRecord.of(patched), proto)
+    check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
+    return Written(FileRecord.of(patched), proto, change.folded)

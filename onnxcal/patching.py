@@ -1,4 +1,4 @@
-"""`patch` and `revert`: a known temperature into a model and out again. Nothing is run, unless data are given.
+"""`patch`: a known temperature into a model. Nothing is run, unless data are given.
 
 Imports nothing that runs models or measures; what is needed for `data` is imported where it is used.
 """
@@ -19,14 +19,23 @@ from onnxcal.graph.head import Activation
 from onnxcal.graph.inspect import about, about_forced
 from onnxcal.graph.metadata import unpatched_name
 from onnxcal.graph.modelfile import ModelLike, open_model
-from onnxcal.graph.patch import unpatched, write_original
+from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
-from onnxcal.graph.write import Draft
-from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
+from onnxcal.heads import (
+    NewPatch,
+    about_forms,
+    all_patches,
+    check_alone,
+    float16_note,
+    form_of,
+    heads_of,
+    names_of,
+    unusual_temperature,
+)
 from onnxcal.logits import Task, check_task
 from onnxcal.output import choose_target, write, write_verified
-from onnxcal.results import PatchResult, RevertResult
+from onnxcal.results import PatchResult
 
 if TYPE_CHECKING:
     from onnxcal.inference.collect import Progress
@@ -48,6 +57,8 @@ def patch(
     activation: Activation | None = None,
     output_name: str | None = None,
     keep_logits: bool = False,
+    fold: bool = False,
+    runtime_temperature: bool = False,
     in_place: bool = False,
     force: bool = False,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
@@ -63,8 +74,8 @@ def patch(
     calibration : what `fit` returned, or the path of a CAL.json.
     temperature : T, instead of a calibration.
     data, labels, preprocess, label_column : data to verify the result on, see `onnxcal.data.open_source`.
-    output, head, task, axis, activation, output_name, keep_logits, in_place, force, batch_size, provider, threads,
-    progress : as for `calibrate`.
+    output, head, task, axis, activation, output_name, keep_logits, fold, runtime_temperature, in_place, force,
+    batch_size, provider, threads, progress : as for `calibrate`.
 
     Raises
     ------
@@ -74,6 +85,7 @@ def patch(
         With `data`: the patched model does not match the reference; nothing was written.
     """
     check_task(task)
+    form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     known = _calibration_to_patch(calibration, temperature)
     for name, value in {"labels": labels, "preprocess": preprocess, "label-column": label_column}.items():
         if value is not None and data is None:
@@ -85,7 +97,7 @@ def patch(
     names = [unpatched_name(file, name) or known.output for name in names_of(head)]
     found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
     check_alone(found, output_name=output_name)
-    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits), known) for one in found]
+    new: list[NewPatch] = [(HeadPatch(one, known.steps(), output_name, keep_logits, form), known) for one in found]
     patches = all_patches(file, original, new)
     verification, chosen, notes = None, tuple[str, ...](), tuple[str, ...]()
     if data is None:
@@ -94,6 +106,7 @@ def patch(
             f"output '{name}' is computed from what is calibrated, and may change with it"
             for name in changed_besides(original, found)
         )
+        notes += float16_note(known.temperature)
     else:
         from onnxcal.inference.options import run_options
         from onnxcal.inference.sources import source_for
@@ -111,10 +124,12 @@ def patch(
         warnings=(
             *(line for one in found for line in about(one)),
             *(about_forced(original, found) if activation == "none" else ()),
-            *_unusual(known.temperature),
+            *unusual_temperature(known.temperature),
+            *about_forms(original, patches),
             *chosen,
             *notes,
         ),
+        folded=written.folded,
         proto=written.proto,
     )
 
@@ -127,31 +142,6 @@ def _paths_of(data: Any) -> list[str]:
     return paths_of(data)
 
 
-def revert(model: ModelLike, *, output: str | os.PathLike[str], force: bool = False) -> RevertResult:
-    """Take the patch out of a patched model again.
-
-    Parameters
-    ----------
-    model : the file that `patch` or `calibrate` wrote.
-    output : where the original goes; it may be the model itself with `force`.
-
-    Raises
-    ------
-    ModelError
-        The model is not patched, or its graph was changed since.
-    """
-    file = open_model(model)
-    with Draft(output, file, force=force) as draft:
-        digest, identical = write_original(file, draft)
-        draft.commit()
-    warnings = (
-        ()
-        if identical
-        else ("another tool wrote the file anew: the patch is out, but the rest is not the original byte for byte",)
-    )
-    return RevertResult(FileRecord.of(file), FileRecord(os.fspath(output), lambda: digest), identical, warnings)
-
-
 def _calibration_to_patch(
     calibration: Calibration | str | os.PathLike[str] | None, temperature: float | None
 ) -> Calibration:
@@ -162,9 +152,3 @@ def _calibration_to_patch(
     if temperature is not None:
         return Calibration(float(temperature))
     return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]
-
-
-def _unusual(temperature: float) -> tuple[str, ...]:
-    if 1e-4 <= temperature <= 1e4:
-        return ()
-    return (f"T = {temperature:g} is far from what any fit is known to give: the probabilities may be 0, 1 or NaN",)

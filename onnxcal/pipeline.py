@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
-from onnxcal.heads import NewPatch, all_patches, check_alone, heads_of, names_of
+from onnxcal.heads import NewPatch, about_forms, all_patches, check_alone, check_form, form_of, heads_of, names_of
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, run_options
@@ -29,6 +30,7 @@ from onnxcal.inference.sources import source_for
 from onnxcal.logits import Task, check_task
 from onnxcal.metrics import Metrics, score
 from onnxcal.metrics.bootstrap import DEFAULT_RESAMPLES
+from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.output import choose_target, write_verified
 from onnxcal.report.calibration import write_calibration
 from onnxcal.report.command import as_command
@@ -63,6 +65,8 @@ def calibrate(
     bootstrap: int = DEFAULT_RESAMPLES,
     output_name: str | None = None,
     keep_logits: bool = False,
+    fold: bool = False,
+    runtime_temperature: bool = False,
     in_place: bool = False,
     force: bool = False,
     save_calibration: str | os.PathLike[str] | None = None,
@@ -95,6 +99,8 @@ def calibrate(
     bootstrap : resamples for the intervals of the metrics; 0 for none.
     output_name : new name of the output, default the old one.
     keep_logits : make the calibrated logits one more output.
+    fold : divide the weights that make the logits, instead of the logits; the graph gains no division.
+    runtime_temperature : make T an optional input of the graph, with T as its default.
     in_place, force : write to the model itself; replace an `output` that exists.
     save_calibration : keep the calibration in this CAL.json too.
     report : write what was found as one HTML file (extra `report`).
@@ -123,6 +129,7 @@ def calibrate(
     check_regularisation(prior, smoothing)
     _check_numbers(seed=seed, max_ece=max_ece)
     wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout, ignore_index)
+    form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
@@ -140,6 +147,7 @@ def calibrate(
     hints = Hints(task, axis, activation)
     found = heads_of(file, original, [unpatched_name(file, name) for name in names_of(head)], hints)
     check_alone(found, output_name=output_name, save_calibration=save_calibration)
+    check_form(original, found, form)
     known: dict[str, Any] = {"preprocess": preprocess, "label_column": label_column}
     source = source_for(file, found[0], data, labels, **known)
     evaluation = None if eval_data is None else source_for(file, found[0], eval_data, eval_labels, **known)
@@ -160,14 +168,14 @@ def calibrate(
         metrics = calibration.metrics
         assert metrics is not None
         _check_gate(metrics, max_ece)
+        calibration = replace(calibration, recorded=RecordedMetrics.of(metrics))
         calibrated.append(CalibratedHead(collected.head, calibration, metrics))
-        new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits), calibration))
+        new.append((HeadPatch(collected.head, calibration.steps(), output_name, keep_logits, form), calibration))
         said = (*about(one), *collected.warnings, *calibration.warnings, *got_worse(metrics))
         warnings.update((line if len(found) == 1 else f"'{one.output}': {line}", None) for line in said)
 
-    written, verification, notes = write_verified(
-        original, all_patches(file, original, new, measured=True), target, source, options, wanted, progress
-    )
+    patches = all_patches(file, original, new)
+    written, verification, notes = write_verified(original, patches, target, source, options, wanted, progress)
     first = calibrated[0]
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
@@ -179,7 +187,8 @@ def calibrate(
         metrics=first.metrics,
         heads=tuple(calibrated),
         verification=verification,
-        warnings=tuple(dict.fromkeys((*warnings, *notes))),
+        warnings=tuple(dict.fromkeys((*warnings, *about_forms(original, patches), *notes))),
+        folded=written.folded,
         proto=written.proto,
     )
     if report is not None:

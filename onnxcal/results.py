@@ -49,6 +49,8 @@ class CalibrateResult:
     """The calibrated model, run for real, against the reference."""
     warnings: tuple[str, ...] = ()
     """What the user should know, one sentence each."""
+    folded: tuple[str, ...] = ()
+    """Names of the weights that T was folded into; empty without `fold`."""
     proto: onnx.ModelProto | None = field(default=None, repr=False, metadata={"json": False})
     """The calibrated model in memory, if no file was asked for."""
 
@@ -71,6 +73,8 @@ class PatchResult:
     """None if the patched model was not run: only its structure was checked."""
     warnings: tuple[str, ...] = ()
     """What the user should know, one sentence each."""
+    folded: tuple[str, ...] = ()
+    """Names of the weights that T was folded into; empty without `fold`."""
     proto: onnx.ModelProto | None = field(default=None, repr=False, metadata={"json": False})
     """The patched model in memory, if no file was asked for."""
 
@@ -101,6 +105,24 @@ class RevertResult:
     """Whether it is the file that was patched, byte for byte; False if another tool wrote the patched file anew."""
     warnings: tuple[str, ...] = ()
     """Why it is not byte-identical."""
+
+
+@dataclass(frozen=True)
+class SetTemperatureResult:
+    """What `set_temperature` did."""
+
+    model: FileRecord
+    """The file as it was."""
+    output: FileRecord
+    """The file as it is now."""
+    head: str
+    """The output whose temperature it is."""
+    before: float
+    """T until now."""
+    calibration: Calibration
+    """What the file says from now on."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, one sentence each."""
 
 
 @dataclass(frozen=True)

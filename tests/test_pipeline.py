@@ -541,7 +541,7 @@ def test_patch_alone_does_not_run_the_model(monkeypatch: pytest.MonkeyPatch) -> 
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr(sys.modules["onnxcal.verification.run"], "open_session", never)
+    monkeypatch.setattr(sys.modules["onnxcal.verification.both"], "open_session", never)
     assert onnxcal.patch(MODEL, temperature=1.7).verification is None
 
 

@@ -485,7 +485,8 @@ def test_json_says_the_same_as_the_exit_code(which: str, code: int, cli: Any, fi
     result = cli("verify", files["model"], files[which], "--data", files["data"], "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == code
-    assert set(document) == {"schema", "verification", "warnings"}
+    assert set(document) == {"schema", "verification", "moved", "warnings"}
+    assert (document["moved"] is None) == (which == "good")
     assert document["verification"]["passed"] is (code == 0)
     (runtime,) = document["verification"]["runtimes"]
     contract = {"name", "version", "passed", "max_abs_error", "argmax_changed", "n_samples"}

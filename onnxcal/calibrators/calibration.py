@@ -34,6 +34,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "gradient": (int, float),
     "prior": (int, float),
     "smoothing": (int, float),
+    "replaced": (int, float),
     "objective": (str,),
     "n_samples": (int,),
     "converged": (bool,),
@@ -75,6 +76,8 @@ class Calibration:
     """The model output (head) it was fitted for; None if it was fitted on stored logits or given."""
     data_sha256: str | None = None
     """Digest of the inputs and labels it was fitted on; None if not known."""
+    replaced: float | None = None
+    """The T that was fitted or given before this one was set by hand in the file; None if it was not."""
     fitted_on: FittedOn | None = field(default=None, repr=False, compare=False, metadata={"json": False})
     """What it was fitted on; None if T was given or read back."""
     comparison: Comparison | None = field(default=None, repr=False, compare=False, metadata={"json": False})
@@ -82,7 +85,7 @@ class Calibration:
     tested: float | None = field(default=None, repr=False, metadata={"json": False})
     """The p-value that was read back with it."""
     recorded: RecordedMetrics | None = field(default=None, repr=False, compare=False, metadata={"json": False})
-    """The scores that were read back with it, from a CAL.json."""
+    """The scores that go into a file with it: those of `calibrate`, or read back from a CAL.json."""
     warnings: tuple[str, ...] = field(default=(), metadata={"json": False})
     """What the user should know about the fit, one sentence each."""
 
@@ -184,6 +187,8 @@ class Calibration:
             "data_sha256",
         )
         values = {key: getattr(self, key) for key in keys}
+        if self.replaced is not None:
+            values["replaced"] = self.replaced
         if self.interval is not None and math.isinf(self.interval[1]):  # which JSON does not have
             values["interval"] = (self.interval[0], None)
         return values
@@ -254,6 +259,7 @@ class Calibration:
                 task=values.get("task"),
                 output=values.get("output"),
                 data_sha256=values.get("data_sha256"),
+                replaced=values.get("replaced"),
             )
         except OverflowError:
             raise DataError(f"{where}: the temperature is too large", hint="fit it again with onnxcal fit") from None

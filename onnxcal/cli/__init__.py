@@ -31,6 +31,7 @@ COMMANDS = {
     "diff": "What a patch changed in a file, node by node and byte by byte, and whether anything else did.",
     "evaluate": "Accuracy, NLL, ECE and Brier score of a model as it stands.",
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
+    "set-temperature": "Change T in a patched model, in place, without fitting again.",
     "revert": "Take the patch out again.",
     "runtimes": "What other runtimes a model can be checked in, and how to install them.",
     "demo": "Calibrate a bundled network on bundled data, and see what changes.",
@@ -49,7 +50,7 @@ class Commands(click.Group):
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"onnxcal.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"onnxcal.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

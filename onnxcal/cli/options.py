@@ -122,6 +122,10 @@ def patch_options() -> Callable[[Function], Function]:
         click.option("--in-place", is_flag=True, help="Write to MODEL itself."),
         click.option("--output-name", metavar="NAME", help="Rename the output; default: it keeps its name."),
         click.option("--keep-logits", is_flag=True, help="Add the calibrated logits as one more output."),
+        click.option("--fold", is_flag=True, help="Divide the last weights by T, so that no division is added."),
+        click.option(
+            "--runtime-temperature", is_flag=True, help="Make T an optional input, with T as default (onnxruntime)."
+        ),
         force_option(),
     )  # fmt: skip
 

@@ -16,6 +16,12 @@ from onnxcal.cli import options
 @options.model_argument("patched", "PATCHED")
 @options.data_options()
 @options.runtime_options()
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Accept a file that was changed after it was calibrated, if its probabilities are within X.",
+)
 @options.junit_option()
 @options.shown_options()
 def command(
@@ -23,7 +29,7 @@ def command(
 ) -> None:
     """Run PATCHED and the MODEL it was made from, and check that it is what its calibration says.
 
-    The exit code is 1 if it is not.
+    The exit code is 1 if it is not. Of a file that was converted or quantised since, it says how far that moved it.
     """
     from onnxcal.cli.show import progress_bar, show
     from onnxcal.report import terminal

@@ -16,9 +16,9 @@ from onnxcal.graph.compare import ByteChange, Change, Comparison, compare
 from onnxcal.graph.external import external_file, external_locations
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.mapped import ModelBytes
-from onnxcal.graph.metadata import version_of
+from onnxcal.graph.metadata import calibrated_heads, version_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import has_folded_weights, unpatched
 from onnxcal.graph.remade import is_remade, remade
 from onnxcal.version import __version__
 
@@ -127,7 +127,7 @@ def untouched(original: ModelFile, patched: ModelFile) -> str | None:
     """
     if not is_remade(original, patched):
         try:
-            without = unpatched(patched)
+            without = unpatched(patched, original)
         except ModelError as error:
             return error.message
         if without.sha256 != original.sha256:
@@ -148,6 +148,9 @@ def external_data(a: ModelFile, b: ModelFile) -> tuple[ExternalData, ...]:
 def _external(a: ModelFile, b: ModelFile, location: str) -> ExternalData:
     named = [location in external_locations(model) for model in (a, b)]
     if not all(named):
+        without = b if named[0] else a
+        if calibrated_heads(without) and has_folded_weights(without):
+            return ExternalData(location, True, f"held weights that are now divided by T, in {without.name} itself")
         return ExternalData(location, False, f"is read by {a.name if named[0] else b.name} only")
     try:
         ours, theirs = external_file(a, location), external_file(b, location)

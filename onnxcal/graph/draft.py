@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from onnxcal.graph.messages import make_node, make_tensor, make_value_info
-from onnxcal.graph.plan import ROLE_KEY, ROLE_PREFIX, Insertion, NoPostTransform, Rename
+from onnxcal.graph.plan import ROLE_KEY, ROLE_PREFIX, Insertion, NoPostTransform, Rename, Scaling
 from onnxcal.graph.types import FLOAT_NAMES
 from onnxcal.graph.view import GraphView
 
@@ -38,6 +38,9 @@ class GraphDraft:
         self.renamed_outputs: list[tuple[int, str]] = []
         self.transforms: list[NoPostTransform] = []
         self.calibrated: list[str] = []
+        self.scalings: list[Scaling] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.temperature_inputs: list[str | None] = []
         self.shapeless = False
         """Whether declared shapes are left out, for those of the head are more than onnx infers."""
         self.raw: dict[str, str] = {}
@@ -73,9 +76,7 @@ class GraphDraft:
         if self.view.model.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
             self.initializers.append(tensor)
         else:
-            node = make_node("Constant", [], [name], self.fresh("onnxcal_constant"), value=tensor)
-            node.doc_string = ROLE_PREFIX + "constant"
-            self.insertions.append(Insertion(before, node))
+            self.insertions.append(Insertion(before, constant_node(tensor, self.fresh("onnxcal_constant"))))
         return name
 
     def declare(self, base: str, elem_type: int, shape: Shape) -> str:
@@ -98,3 +99,10 @@ class GraphDraft:
             name = f"{base}_{number}"
         self.taken.add(name)
         return name
+
+
+def constant_node(tensor: onnx.TensorProto, name: str) -> onnx.NodeProto:
+    """A Constant that makes a tensor under its own name, for models in which initializers are inputs."""
+    node = make_node("Constant", [], [tensor.name], name, value=tensor)
+    node.doc_string = ROLE_PREFIX + "constant"
+    return node

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import ModelError
 from onnxcal.graph.detect import Candidate, candidates, check_opset, classifiers
+from onnxcal.graph.exclude import nodes_to_exclude
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Complemented, Fed, Head, Selected, Transposed
 from onnxcal.graph.metadata import calibrated_heads, recorded_metrics, undo_of, version_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
+from onnxcal.graph.plan import Form
 from onnxcal.graph.tails import Hints
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
@@ -33,6 +35,22 @@ class ModelInput:
 
 
 @dataclass(frozen=True)
+class PatchedHead:
+    """How one head of a patched model is calibrated."""
+
+    output: str
+    """The output, as it is called now."""
+    temperature: float
+    """T."""
+    form: Form
+    """How T is in the graph: `division` (by a constant), `folded` (into weights) or `input` (an optional one)."""
+    temperature_input: str | None
+    """Name of the optional input for T; None if it has none."""
+    set_by_hand: bool
+    """Whether T was changed by `set_temperature` after it was put in."""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What `inspect` found."""
 
@@ -44,6 +62,10 @@ class Inspection:
     """Of the first calibrated head, if the model is patched."""
     calibrations: tuple[Calibration, ...]
     """Of every calibrated head."""
+    patches: tuple[PatchedHead, ...]
+    """How each of them is calibrated."""
+    nodes_to_exclude: tuple[str, ...]
+    """What a quantiser must leave in float, see `nodes_to_exclude`."""
     inputs: tuple[ModelInput, ...]
     """What the model wants to be fed; initializers are left out."""
     opset: Mapping[str, int]
@@ -91,9 +113,11 @@ def inspect(model: ModelLike) -> Inspection:
     except ModelError as error:
         heads, warnings = [], [error.message, *warnings]
     ways: list[Way | None] = []
+    entries = calibrated_heads(file)
+    folded = {e.output_name or e.head["output"]: e.calibration["temperature"] for e in entries if e.form == "folded"}
     for head in heads:
         try:
-            ways.append(way_of(view, head))
+            ways.append(way_of(view, head, folded.get(head.output)))
         except ModelError as error:
             ways.append(None)
             warnings.append(error.message)
@@ -113,6 +137,11 @@ def inspect(model: ModelLike) -> Inspection:
         heads=tuple(heads),
         calibration=calibrations[0] if calibrations else None,
         calibrations=calibrations,
+        patches=tuple(
+            PatchedHead(str(c.output), c.temperature, e.form, e.temperature_input, c.replaced is not None)
+            for c, e in zip(calibrations, entries, strict=True)
+        ),
+        nodes_to_exclude=nodes_to_exclude(file),
         inputs=model_inputs(file),
         opset={entry.domain or "ai.onnx": entry.version for entry in file.skeleton.opset_import},
         ir_version=file.skeleton.ir_version,

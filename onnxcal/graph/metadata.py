@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
 from onnxcal.graph.head import ACTIVATIONS
 from onnxcal.graph.modelfile import ModelFile
+from onnxcal.graph.plan import Form
 from onnxcal.graph.skeleton import MODEL_METADATA
 from onnxcal.logits import TASKS
 from onnxcal.metrics.recorded import RecordedMetrics
@@ -33,6 +34,22 @@ class CalibratedHead:
     """The name that the output was given; None if it kept its own."""
     keep_logits: bool = False
     """Whether the calibrated logits were made an output."""
+    form: Form = "division"
+    """How T got into the graph."""
+    temperature_input: str | None = None
+    """The optional input for T; None if there is none."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry in the metadata; what is as usual is left out where an older onnxcal did not write it."""
+        entry: dict[str, Any] = {
+            "head": dict(self.head),
+            "calibration": dict(self.calibration),
+            "output_name": self.output_name,
+            "keep_logits": self.keep_logits,
+        }
+        if self.form != "division":
+            entry |= {"form": self.form, "temperature_input": self.temperature_input}
+        return entry
 
 
 @dataclass(frozen=True)
@@ -47,28 +64,15 @@ class Undo:
 
 def metadata_records(version: str, heads: Sequence[CalibratedHead], undo: Mapping[str, Any], sha256: str) -> bytes:
     """The fields to append to a model: the same bytes for the same arguments, on any day."""
-    calibration = {
-        "format": FORMAT,
-        "version": version,
-        "heads": [
-            {
-                "head": dict(head.head),
-                "calibration": dict(head.calibration),
-                "output_name": head.output_name,
-                "keep_logits": head.keep_logits,
-            }
-            for head in heads
-        ],
-    }
+    calibration = {"format": FORMAT, "version": version, "heads": [head.as_json() for head in heads]}
     entries = {CALIBRATION_KEY: calibration, UNDO_KEY: {"format": FORMAT, "sha256": sha256, "edit": undo}}
-    return b"".join(
-        wire.bytes_field(
-            MODEL_METADATA,
-            wire.bytes_field(1, key.encode())
-            + wire.bytes_field(2, json.dumps(value, separators=(",", ":"), allow_nan=False).encode()),
-        )
-        for key, value in entries.items()
-    )
+    return b"".join(metadata_record(key, value) for key, value in entries.items())
+
+
+def metadata_record(key: str, value: Mapping[str, Any]) -> bytes:
+    """One entry of `metadata_props` as a field of a model."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return wire.bytes_field(MODEL_METADATA, wire.bytes_field(1, key.encode()) + wire.bytes_field(2, text.encode()))
 
 
 def calibrated_heads(model: ModelFile) -> tuple[CalibratedHead, ...]:
@@ -161,6 +165,7 @@ def _entry(model: ModelFile, key: str) -> dict[str, Any] | None:
 def _calibrated_head(entry: Mapping[str, Any]) -> CalibratedHead:
     """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
     head, calibration, name = entry["head"], entry["calibration"], entry["output_name"]
+    form, temperature_input = entry.get("form", "division"), entry.get("temperature_input")
     typed = (
         isinstance(head["output"], str)
         and head["task"] in TASKS
@@ -169,10 +174,12 @@ def _calibrated_head(entry: Mapping[str, Any]) -> CalibratedHead:
         and type(calibration["temperature"]) in (int, float)
         and (name is None or isinstance(name, str))
         and type(entry["keep_logits"]) is bool
+        and form in get_args(Form)
+        and (temperature_input is None or isinstance(temperature_input, str))
     )
     if not typed:
         raise TypeError("a value has another type")
-    return CalibratedHead(dict(head), dict(calibration), name, entry["keep_logits"])
+    return CalibratedHead(dict(head), dict(calibration), name, entry["keep_logits"], form, temperature_input)
 
 
 def _damaged(model: ModelFile, key: str) -> ModelError:

@@ -14,7 +14,7 @@ import onnx
 from onnxcal.calibrators.steps import Divide
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
-from onnxcal.graph.edit import edit_for, undo_edit
+from onnxcal.graph.edit import is_folded, undo_edit
 from onnxcal.graph.head import Head
 from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.messages import numbers_of
@@ -29,6 +29,7 @@ from onnxcal.graph.metadata import (
 from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
 from onnxcal.graph.plan import DIVIDE, HeadPatch, role_of
 from onnxcal.graph.planner import make_plan
+from onnxcal.graph.records import edit_for
 from onnxcal.graph.skeleton import MODEL_METADATA, MODEL_OPSET_IMPORT
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.write import Draft, Piece, Trailer, join, write_taking_digest, write_with_digest
@@ -49,6 +50,8 @@ class Patch:
     """The patched model but for its last bytes."""
     trailer: Trailer
     """The last bytes, given the digest of the source."""
+    folded: tuple[str, ...] = ()
+    """Names of the weights that T is folded into, in the patched model."""
 
     def write(self, draft: Draft) -> None:
         """Write and finish a draft."""
@@ -90,8 +93,8 @@ def make_patch(
     pieces = tuple(edit.pieces(model))
     undo = edit.undo(model) | ({} if plan.opset is None else {"opset_import": plan.opset})
     heads = [
-        CalibratedHead(patch.head.as_json(), calibration, patch.output_name, patch.keep_logits)
-        for patch, calibration in patches
+        CalibratedHead(patch.head.as_json(), calibration, patch.output_name, patch.keep_logits, patch.form, fed)
+        for (patch, calibration), fed in zip(patches, plan.temperature_inputs, strict=True)
     ]
 
     def trailer(sha256: str) -> bytes:
@@ -103,7 +106,7 @@ def make_patch(
             f"patching {model.name} would make it {size:,} bytes; onnxruntime loads at most {ONNXRUNTIME_LARGEST:,}",
             hint="save the model with external data first",
         )
-    return Patch(model, pieces, trailer)
+    return Patch(model, pieces, trailer, tuple(scaling.copy or scaling.tensor for scaling in plan.scalings))
 
 
 def with_logits(model: ModelFile, heads: Sequence[Head]) -> tuple[ModelFile, tuple[str, ...]]:
@@ -122,15 +125,17 @@ def with_logits(model: ModelFile, heads: Sequence[Head]) -> tuple[ModelFile, tup
     return ModelFile(ModelBytes(model.name, data, None, model.folder)), tuple(names)
 
 
-def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
+def check_structure(patched: ModelFile, patches: Sequence[HeadPatch], original: ModelFile | None = None) -> None:
     """Hold a patched file against what was asked, without running it.
+
+    The original is needed only where T is folded into weights.
 
     Raises
     ------
     ModelError
-        A head is not where it should be, does not divide by its temperature, or a name is made twice.
+        A head is not where it should be, does not divide by its temperature, or a name is made twice; weights are not
+        what they were, divided by it.
     """
-    view = GraphView(patched)
     made = [name for node in patched.graph.node for name in node.output if name]
     if len(made) != len(set(made)):
         raise _broken(patched, "a tensor is computed twice")
@@ -139,8 +144,28 @@ def check_structure(patched: ModelFile, patches: Sequence[HeadPatch]) -> None:
         output = patch.output_name or patch.head.output
         if output not in outputs:
             raise _broken(patched, f"there is no output '{output}'")
-        if not any(output in view.depend_on(node.output) for node in _divisions(view, patch.steps[-1].value)):
-            raise _broken(patched, f"output '{output}' is not divided by {patch.steps[-1].value}")
+        if patch.form != "folded":
+            check_division(patched, output, patch.steps[-1].value)
+    wrong = None if original is None else wrong_weights(original, patched, patches)
+    if wrong is not None:
+        raise _broken(patched, f"'{wrong}' is not what it was, divided by T")
+
+
+def wrong_weights(original: ModelFile, patched: ModelFile, patches: Sequence[HeadPatch]) -> str | None:
+    """The first of the weights that T is folded into that does not hold the original's, divided; None if all do."""
+    if all(patch.form != "folded" for patch in patches):
+        return None
+    from onnxcal.graph.payload import is_scaled  # NumPy, which a division needs not wait for
+
+    scalings = make_plan(GraphView(original), patches).scalings
+    return next((s.copy or s.tensor for s in scalings if not is_scaled(original, patched, s)), None)
+
+
+def check_division(patched: ModelFile, output: str, temperature: float) -> None:
+    """Raise ModelError unless an output comes of a division by T."""
+    view = GraphView(patched)
+    if not any(output in view.depend_on(node.output) for node in _divisions(view, temperature)):
+        raise _broken(patched, f"output '{output}' is not divided by {temperature}")
 
 
 def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
@@ -149,23 +174,27 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
         if node.op_type == "Div" and role_of(node) == DIVIDE:
             divisor = view.constant_tensor(node.input[1])
             numbers = None if divisor is None else numbers_of(divisor)
-            if numbers and all(math.isclose(number, temperature, rel_tol=1e-6) for number in numbers):
+            if divisor is None or not numbers:
+                continue
+            coarse = len(divisor.raw_data) < 4 * len(numbers)  # of a file that was converted since
+            rounding = 2.0**-8 if coarse else 1e-6
+            if all(math.isclose(number, temperature, rel_tol=rounding) for number in numbers):
                 yield node
 
 
-def unpatched(model: ModelFile) -> ModelFile:
-    """The model without its patch: itself if it has none.
+def unpatched(model: ModelFile, original: ModelFile | None = None) -> ModelFile:
+    """The model without its patch: itself if it has none. Weights that T is folded into are taken from `original`.
 
     A large one is kept in a temporary file that goes with it.
 
     Raises
     ------
     ModelError
-        Its graph was changed after it was patched.
+        Its graph was changed after it was patched, or T is folded into its weights and there is no `original`.
     """
     if not calibrated_heads(model):
         return model
-    pieces = _original_pieces(model, undo_of(model))
+    pieces = _original_pieces(model, undo_of(model), original)
     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in pieces)
     if size <= _IN_MEMORY:
         return ModelFile(ModelBytes(model.name, join(model, pieces), None, model.folder))
@@ -186,15 +215,20 @@ def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:
     return digest, digest == undo.sha256
 
 
-def _original_pieces(model: ModelFile, undo: Undo) -> list[Piece]:
-    edit, lengths = undo_edit(model, undo.edit)
+def has_folded_weights(model: ModelFile) -> bool:
+    """Whether T is folded into the weights of a patched model, so that only the original brings it back."""
+    return is_folded(undo_of(model).edit)
+
+
+def _original_pieces(model: ModelFile, undo: Undo, original: ModelFile | None = None) -> list[Piece]:
+    edit, lengths = undo_edit(model, undo.edit, original)
     pieces = edit.pieces(model, lengths=lengths if len(lengths) == len(model.graphs) else None)
     props = zip(model.top_records(MODEL_METADATA), model.skeleton.metadata_props, strict=True)
     ours = [(record.start, record.end) for record, prop in props if is_ours(prop.key)]
     if "opset_import" in undo.edit:
         imports = zip(model.top_records(MODEL_OPSET_IMPORT), model.skeleton.opset_import, strict=True)
         ours += [(record.start, record.end) for record, entry in imports if entry.domain == ""]
-    return _without(pieces, sorted(ours))
+    return without(pieces, sorted(ours))
 
 
 def _opset_record(version: int | None) -> bytes:
@@ -204,7 +238,7 @@ def _opset_record(version: int | None) -> bytes:
     return wire.bytes_field(MODEL_OPSET_IMPORT, onnx.OperatorSetIdProto(version=version).SerializeToString())
 
 
-def _without(pieces: Sequence[Piece], gaps: Sequence[tuple[int, int]]) -> list[Piece]:
+def without(pieces: Sequence[Piece], gaps: Sequence[tuple[int, int]]) -> list[Piece]:
     """The pieces less some ranges of the source."""
     out: list[Piece] = list(pieces)
     for start, stop in gaps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from onnxcal.calibrators.steps import Step
 from onnxcal.graph.head import Head
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 DIVIDE = "divide by temperature"
 ROLE_KEY, ROLE_PREFIX = "onnxcal.role", "onnxcal: "
+
+
+Form: TypeAlias = Literal["division", "folded", "input"]
+"""How T gets into a graph: as a constant divisor; into the weights that make the logits; as an optional input."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class HeadPatch:
     """New name of the output; None keeps it."""
     keep_logits: bool = False
     """Whether the calibrated logits become one more output."""
+    form: Form = "division"
+    """How T gets into the graph."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,22 @@ class NoPostTransform:
 
     node: int
     """Position in `graph.node` of the unpatched model."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A float initializer or Constant whose numbers are divided."""
+
+    tensor: str
+    """Its name."""
+    divisor: float
+    """What by: T; 1/T of what divides itself."""
+    precision: str
+    """The float type that the logits are as good as."""
+    copy: str | None = None
+    """Name of the initializer that holds the result, where others read the tensor too; None changes it in its place."""
+    before: int = 0
+    """Position of the first node that reads the copy."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +105,12 @@ class PatchPlan:
     """Version of the default operator set to import, where the model imports none."""
     calibrated: tuple[str, ...]
     """For each head the tensor with its calibrated logits."""
+    scalings: tuple[Scaling, ...] = ()
+    """Weights that 1/T is folded into."""
+    inputs: tuple[onnx.ValueInfoProto, ...] = ()
+    """Graph inputs to add: temperatures that may be fed."""
+    temperature_inputs: tuple[str | None, ...] = ()
+    """For each head the name of the input for its temperature; None where it has none."""
 
 
 def role_of(node: onnx.NodeProto) -> str | None:

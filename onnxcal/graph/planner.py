@@ -13,7 +13,14 @@ from dataclasses import replace
 from onnx.onnx_ml_pb2 import TensorProto
 
 from onnxcal.errors import ModelError
-from onnxcal.graph.draft import ELEM_TYPES, OPSET_TO_IMPORT, GraphDraft, Shape
+from onnxcal.graph.draft import (
+    ELEM_TYPES,
+    IR_WITH_INITIALIZERS_APART,
+    OPSET_TO_IMPORT,
+    GraphDraft,
+    Shape,
+)
+from onnxcal.graph.folding import folding_of
 from onnxcal.graph.head import SMALLEST_PROBABILITY, Added, Fed, Head
 from onnxcal.graph.messages import SMALLEST_NORMAL, held, make_value_info
 from onnxcal.graph.plan import DIVIDE, HeadPatch, NoPostTransform, PatchPlan, Rename
@@ -29,8 +36,8 @@ def make_plan(view: GraphView, patches: Sequence[HeadPatch]) -> PatchPlan:
     Raises
     ------
     ModelError
-        A temperature that the head's element type cannot hold, an output name that is taken, or a layout that the
-        model's opset has no node for.
+        A temperature that the head's element type cannot hold, an output name that is taken, a layout that the
+        model's opset has no node for, or a form that the graph has no place for.
     """
     draft = _Planner(view)
     for patch in patches:
@@ -45,6 +52,9 @@ def make_plan(view: GraphView, patches: Sequence[HeadPatch]) -> PatchPlan:
         tuple(draft.transforms),
         OPSET_TO_IMPORT if view.model.opset() is None else None,
         tuple(draft.calibrated),
+        tuple(draft.scalings),
+        tuple(draft.inputs),
+        tuple(draft.temperature_inputs),
     )
 
 
@@ -90,15 +100,28 @@ class _Planner(GraphDraft):
             self.taken.add(patch.output_name)
             outputs = enumerate(self.view.graph.output)
             self.renamed_outputs += [(i, patch.output_name) for i, o in outputs if o.name == patch.head.output]
+        self.temperature_inputs.append(None)
+        if patch.form == "folded":
+            self._fold(patch)
         if isinstance(patch.head.site, Fed):
             calibrated = self._feed(patch, patch.head.site)
         else:
             calibrated = self._add_activation(patch, patch.head.site)
         self.calibrated.append(calibrated)
         if patch.keep_logits:
-            declared = next(value for value in self.value_infos if value.name == calibrated)
-            self.value_infos.remove(declared)
-            self.new_outputs.append(declared)
+            declared = [value for value in self.value_infos if value.name == calibrated]
+            for value in declared:
+                self.value_infos.remove(value)
+            shape = self.view.type_of(patch.head.logits).shape
+            plain = make_value_info(calibrated, ELEM_TYPES[patch.head.dtype], shape)
+            self.new_outputs += declared or [plain]
+
+    def _fold(self, patch: HeadPatch) -> None:
+        """Plan the weights that are to be divided."""
+        (step,) = patch.steps
+        folding = folding_of(self.view, patch.head, step.value, self.fresh)
+        self.scalings += folding.scalings
+        self.renames += folding.renames
 
     def _feed(self, patch: HeadPatch, site: Fed) -> str:
         """logits → Div → the activation that is there. Other readers of the logits keep reading them as they are."""
@@ -106,7 +129,8 @@ class _Planner(GraphDraft):
         tensor = self.view.type_of(head.logits)
         self.shapeless = tensor.completed
         logits = self.raw.get(head.logits, head.logits)
-        if not self.view.is_declared(head.logits) and tensor.rank is not None and not self.shapeless:
+        declared = self.view.is_declared(head.logits) or patch.form == "folded"
+        if not declared and tensor.rank is not None and not self.shapeless:
             self.value_infos.append(make_value_info(logits, own, tensor.shape))
         first = min(site.readers)
         tail, calibrated = self._calibrate(first, patch, logits, tensor.shape)
@@ -114,7 +138,8 @@ class _Planner(GraphDraft):
         if tail != own and not site.single:
             fed = self.declare(f"{head.logits}_calibrated_{head.dtype}", own, tensor.shape)
             self.insert(first, "Cast", [calibrated], fed, "cast back", to=own)
-        self.renames += [Rename(node, "input", logits, fed) for node in site.readers]
+        if fed != logits:
+            self.renames += [Rename(node, "input", logits, fed) for node in site.readers]
         activated = site.activated
         renamed = bool(patch.output_name) and activated == head.output
         if tail != own and site.single:
@@ -138,7 +163,8 @@ class _Planner(GraphDraft):
         if patch.output_name is not None and target == head.output:
             final = patch.output_name
         else:
-            material = self.declare(f"{target}_uncalibrated", own, tensor.shape)
+            state = "calibrated" if patch.form == "folded" else "uncalibrated"
+            material = self.declare(f"{target}_{state}", own, tensor.shape)
             self.raw[target] = material
             self.renames.append(Rename(producer, "output", target, material))
         if site.material == "logits":  # raw logits stay what they are for whoever else reads them
@@ -242,13 +268,18 @@ class _Planner(GraphDraft):
         Half precision goes through float32: T and the quotient keep 24 bits, and every runtime has the kernels.
         """
         own = ELEM_TYPES[patch.head.dtype]
+        if patch.form == "folded":
+            return own, logits
         tail = TensorProto.FLOAT if own in _HALF else own
         tensor = logits
         if tail != own:
             tensor = self.declare(f"{patch.head.logits}_{FLOAT_NAMES[tail]}", tail, shape)
             self.insert(before, "Cast", [logits], tensor, "cast", to=tail)
         for step in patch.steps:
-            divisor = self._temperature(before, step.value, tail, _divisor_shape(patch.head))
+            if patch.form == "input":
+                divisor = self._temperature_input(before, step.value, tail)
+            else:
+                divisor = self._temperature(before, step.value, tail, _divisor_shape(patch.head))
             quotient = self.declare(f"{patch.head.logits}_calibrated", tail, shape)
             self.insert(before, "Div", [tensor, divisor], quotient, DIVIDE)
             tensor = quotient
@@ -285,6 +316,19 @@ class _Planner(GraphDraft):
                 hint="check the scale of the logits; or export the model in float64",
             )
         return self.tensor(before, "onnxcal_temperature", elem_type, value, shape)
+
+    def _temperature_input(self, before: int, value: float, elem_type: int) -> str:
+        """T as an initializer that is a graph input as well: its default, which whoever runs the model may override."""
+        version = self.view.model.skeleton.ir_version
+        if version < IR_WITH_INITIALIZERS_APART:
+            raise ModelError(
+                f"{self.view.model.name} is of IR version {version}, where every input must be fed: T cannot be one",
+                hint=f"export it in IR version {IR_WITH_INITIALIZERS_APART} or later, or drop --runtime-temperature",
+            )
+        name = self._temperature(before, value, elem_type, [1])
+        self.inputs.append(make_value_info(name, elem_type, [1]))
+        self.temperature_inputs[-1] = name
+        return name
 
     def _is_output(self, tensor: str) -> bool:
         return any(value.name == tensor for value in self.view.graph.output)

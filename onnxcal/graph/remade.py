@@ -25,7 +25,8 @@ def recorded_head(original: ModelFile, entry: CalibratedHead) -> Head:
 def recorded_patch(original: ModelFile, patched: ModelFile, entry: CalibratedHead) -> HeadPatch:
     """What was done to one head of a patched file."""
     calibration = Calibration.from_dict(entry.calibration, where=f"the metadata of {patched.name}")
-    return HeadPatch(recorded_head(original, entry), calibration.steps(), entry.output_name, entry.keep_logits)
+    head = recorded_head(original, entry)
+    return HeadPatch(head, calibration.steps(), entry.output_name, entry.keep_logits, entry.form)
 
 
 def remade(original: ModelFile, patched: ModelFile) -> Patch | None:

@@ -23,7 +23,7 @@ _KEEPS_LINEAR = MOVES_VALUES | {"Add", "Sub", "Mul", "Div", "QuantizeLinear", "D
 """Operators behind which the one that makes the logits is looked for."""
 _MAKERS = 3
 
-Holds: TypeAlias = Literal["logits", "8-bit logits", "margins", "probabilities"]
+Holds: TypeAlias = Literal["logits", "8-bit logits", "margins", "probabilities", "logits / T"]
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,14 @@ class _Wiring:
             yield group
 
 
-def way_of(view: GraphView, head: Head) -> Way:
+def way_of(view: GraphView, head: Head, folded: float | None = None) -> Way:
     """How a head ends, with the division that is there, or else with what a patch would put in.
+
+    Parameters
+    ----------
+    view : the model, patched or not.
+    head : the head, as it is there.
+    folded : the T that is in the weights of a patched model; then there is no division, and none to put in.
 
     Raises
     ------
@@ -187,23 +193,23 @@ def way_of(view: GraphView, head: Head) -> Way:
     wiring, plan, site = _Wiring(view), None, head.site
     division = wiring.division_above(head.logits)
     divisor = None if division is None else view.constant(view.graph.node[division].input[1])
-    if division is None:
+    if division is None and folded is None:
         plan = make_plan(view, [HeadPatch(head, (Divide(1.0),))])
         wiring = _Wiring(view, plan)
         roles = [role_of(insertion.node) for insertion in plan.insertions]
         division = len(view.graph.node) + roles.index(DIVIDE)
-    start, purposes = wiring.material_of(division)
+    start, purposes = (head.logits, set[str]()) if division is None else wiring.material_of(division)
     between = wiring.between(start, head.output)
     tensor = start if plan is None else head.logits
     beside: list[str] = []
     bypassed: list[str] = []
-    if plan is None or isinstance(site, Fed) or site.material in ("logits", "quantized"):
+    if folded is None and (plan is None or isinstance(site, Fed) or site.material in ("logits", "quantized")):
         beside = [f"output '{_text(o.name)}'" for o in view.graph.output if o.name == tensor != head.output]
         for index in view.readers(tensor):
             if index not in between:
                 passed = _is_bypassed(view, head, index, patched=plan is None)
                 (bypassed if passed else beside).append(wiring[index].operator)
-    holds: Holds = "logits"
+    holds: Holds = "logits" if folded is None else "logits / T"
     if purposes & {"logarithm", "log odds"}:
         holds = "probabilities"
     elif "second column" in purposes or (isinstance(site, Fed) and site.column):
@@ -221,7 +227,7 @@ def way_of(view: GraphView, head: Head) -> Way:
         beside=tuple(dict.fromkeys(beside)),
         bypassed=tuple(dict.fromkeys(bypassed)),
         stages=tuple(_stages(wiring, list(wiring.cut(between, start, head.output)), head)),
-        temperature=None if divisor is None else float(divisor.reshape(-1)[0]),
+        temperature=folded if divisor is None else float(divisor.reshape(-1)[0]),
     )
 
 

@@ -104,7 +104,7 @@ def _render(
     return environment.get_template("report.html").render(
         model=_shown(model),
         subtitle=f"onnxcal {__version__}; {runtime.name} {runtime.version}; {runtime.n_samples:,} samples",
-        heads=[_head(one, before, after, pictures.heads[one.head.output]) for one in result.heads],
+        heads=[_head(one, before, after, pictures.heads[one.head.output], result.folded) for one in result.heads],
         left_out=pictures.left_out,
         verified=f"The calibrated file was run on all {runtime.n_samples:,} samples: its largest error is "
         f"{runtime.max_abs_error:.1e}, and {runtime.argmax_changed} predictions changed.",
@@ -115,7 +115,7 @@ def _render(
         warnings=[_shown(warning) for warning in result.warnings],
         run=_run(result),
         command=_shown(command, _COMMAND),
-        revert=_shown(f"onnxcal revert {_path(result.output.path)} -o original.onnx", _COMMAND),
+        revert=_shown(_revert(result), _COMMAND),
     )
 
 
@@ -140,8 +140,22 @@ def _runtime(entry: RuntimeCheck) -> dict[str, Any]:
     }
 
 
-def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: Sequence[Picture]) -> dict[str, Any]:
+def _revert(result: CalibrateResult) -> str:
+    """The command that brings the original back."""
+    command = f"onnxcal revert {_path(result.output.path)} -o original.onnx"
+    return f"{command} --original {_path(result.model.path)}" if result.folded else command
+
+
+def _head(
+    one: CalibratedHead, before: Inspection, after: Inspection, figures: Sequence[Picture], folded: Sequence[str]
+) -> dict[str, Any]:
     metrics, sure = one.metrics, one.metrics.intervals
+    drawings = [
+        *_drawings("As it came; what the patch adds is marked.", one, before),
+        *_drawings("As it is now; what the patch added is marked.", one, after),
+    ]
+    if folded:
+        drawings = _drawings(f"As it is now; T is folded into the weights {', '.join(folded)}.", one, after)
     return {
         "output": _shown(one.head.output),
         "verdict": sentence(one.calibration, metrics),
@@ -154,10 +168,7 @@ def _head(one: CalibratedHead, before: Inspection, after: Inspection, figures: S
         f"about {metrics.after.ece_floor:.4f}. NLL is what T was fitted to; ECE may rise while it falls.",
         "fit": [(name, _shown(value)) for name, value in _fit(one.calibration, one.head.evidence)],
         "plots": [{"svg": _safe(figure.svg), "caption": _shown(figure.caption)} for figure in figures],
-        "drawings": [
-            *_drawings("As it came; what the patch adds is marked.", one, before),
-            *_drawings("As it is now; what the patch added is marked.", one, after),
-        ],
+        "drawings": drawings,
     }
 
 
@@ -207,7 +218,7 @@ def _drawings(title: str, one: CalibratedHead, seen: Inspection) -> list[dict[st
         return []
     lines = draw(ways[0], _WIDTH)
     text = " / ".join("".join(piece for piece, _ in line).strip() for line in lines)
-    return [{"title": title, "lines": lines, "text": _shown(text)}]
+    return [{"title": _shown(title), "lines": lines, "text": _shown(text)}]
 
 
 def _run(result: CalibrateResult) -> list[tuple[str, str]]:

@@ -36,14 +36,16 @@ from onnxcal.results import (
     PatchResult,
     PlotResult,
     RevertResult,
+    SetTemperatureResult,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from onnxcal.verification import Verification, VerifyResult
+    from onnxcal.verification import Moved, Verification, VerifyResult
 
 _DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
+_FORMS = {"division": "", "folded": "; folded into the weights", "input": "; default of the input '{}'"}
 _CHANGE = "change (95 %)"
 _NARROW = 72
 """Columns below which a table of scores is shown in two."""
@@ -63,7 +65,10 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
             _print_drawing(way)
     rows = [] if result.heads else [("head", "none that can be calibrated")]
     rows += [("other output", _value(entry)) for entry in result.others]
-    rows += [("patched", f"'{c.output}': {_temperature(c)}") for c in result.calibrations] or [("patched", "no")]
+    rows += [
+        ("patched", f"'{c.output}': {_temperature(c)}{_FORMS[p.form].format(p.temperature_input)}")
+        for c, p in zip(result.calibrations, result.patches, strict=True)
+    ] or [("patched", "no")]
     if result.external_data:
         rows.append(("external", ", ".join(result.external_data)))
     if verbose:
@@ -75,7 +80,7 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
 def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     """`calibrate`."""
     for one in result.heads:
-        print_rows([("head", _head(one.head)), *_fitted(one.calibration)])
+        print_rows([("head", _head(one.head)), *_fitted(one.calibration), *_folded(result.folded)])
         _print_metrics(one.metrics)
         print_rows([("verdict", sentence(one.calibration, one.metrics))])
     _print_verification(result.verification, verbose)
@@ -108,7 +113,7 @@ def print_logits(result: LogitsResult, verbose: bool) -> None:
 def print_patched(result: PatchResult, verbose: bool) -> None:
     """`patch`."""
     heads = [("head", _head(head)) for head in result.heads]
-    print_rows([*heads, ("temperature", _temperature(result.calibration))])
+    print_rows([*heads, ("temperature", _temperature(result.calibration)), *_folded(result.folded)])
     if result.verification is not None:
         _print_verification(result.verification, verbose)
     print_warnings(result.warnings)
@@ -124,6 +129,8 @@ def print_patched(result: PatchResult, verbose: bool) -> None:
 def print_verified(result: VerifyResult, verbose: bool) -> None:
     """`verify`."""
     _print_verification(result.verification, verbose=True)
+    if result.moved is not None:
+        print_rows([("moved", _moved(result.moved, passed=result.verification.passed))])
     print_warnings(result.warnings)
 
 
@@ -150,6 +157,14 @@ def print_reverted(result: RevertResult, verbose: bool) -> None:
     how = "the original, byte for byte" if result.byte_identical else "without the patch"
     print_rows([("written", f"{_path(result.output.path)}: {how}")])
     print_warnings(result.warnings)
+
+
+def print_temperature_set(result: SetTemperatureResult, verbose: bool) -> None:
+    """`set-temperature`."""
+    path = _path(result.output.path)
+    print_rows([("output", result.head), ("temperature", _temperature(result.calibration)), ("written", path)])
+    print_warnings(result.warnings)
+    print_next(f"onnxcal verify MODEL {path} --data DATA")
 
 
 def print_demo(result: CalibrateResult, verbose: bool) -> None:
@@ -261,6 +276,21 @@ def _fitted(calibration: Calibration) -> list[tuple[str, str]]:
     return rows
 
 
+def _moved(moved: Moved, *, passed: bool) -> str:
+    """How far a changed file is from its calibration, and what would accept it."""
+    text = f"by up to {moved.max_abs_error:.2g}, {moved.argmax_changed:,} predictions changed"
+    if moved.calibrated is not None and moved.converted is not None:
+        before, after = moved.calibrated, moved.converted
+        text += f"; NLL {before.nll:.4f} → {after.nll:.4f}, ECE {before.ece:.4f} → {after.ece:.4f}"
+        text += f", accuracy {before.accuracy:.4f} → {after.accuracy:.4f}"
+    return text if passed else f"{text}; --tolerance {moved.required_tolerance:g} accepts its probabilities"
+
+
+def _folded(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Which weights T is folded into."""
+    return [(" folded", f"into {', '.join(repr(name) for name in names)}")] if names else []
+
+
 def _p_value(p: float) -> str:
     return "likelihood ratio, p < 0.001" if p < 0.001 else f"likelihood ratio, p = {p:.2g}"
 
@@ -276,6 +306,8 @@ def _temperature(calibration: Calibration) -> str:
         robust = calibration.robust_stderr if calibration.is_robust else None
         error, kind = (calibration.stderr, "standard") if robust is None else (robust, "robust standard")
         text += f" ± {error:.2g} ({kind} error)"
+    if calibration.replaced is not None:
+        text += f", set by hand (was {calibration.replaced:.5g})"
     if calibration.n_samples is not None:
         text += f", fitted on {calibration.n_samples:,} samples"
     return text

@@ -1,13 +1,15 @@
 """The checks that let a patched model be called calibrated: it is run, and held against a reference in float64."""
 
-from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
-from onnxcal.verification.run import verify, verify_file
+from onnxcal.verification.checks import Check, RuntimeCheck, Verification
+from onnxcal.verification.moved import Moved
+from onnxcal.verification.run import VerifyResult, verify, verify_file
 from onnxcal.verification.runtimes import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, RuntimeOptions, runtime_options
 
 __all__ = [
     "DEFAULT_SAMPLES",
     "DEFAULT_TIMEOUT",
     "Check",
+    "Moved",
     "RuntimeCheck",
     "RuntimeOptions",
     "Verification",

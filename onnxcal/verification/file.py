@@ -8,13 +8,15 @@ import onnx
 
 from onnxcal.graph.diff import untouched
 from onnxcal.graph.modelfile import ModelFile
+from onnxcal.graph.patch import has_folded_weights
 from onnxcal.verification.checks import Check
 
 
 def check_untouched(original: ModelFile, patched: ModelFile) -> Check:
     """The patched file is the original and its patch, byte for byte, and nothing else; so is its external data."""
     why = untouched(original, patched)
-    said = "without its patch the file is the original byte for byte" if why is None else why
+    weights = " but for the weights that T is folded into" if has_folded_weights(patched) else ""
+    said = f"without its patch the file is the original byte for byte{weights}" if why is None else why
     return Check("untouched bytes", why is None, None, None, said)
 
 

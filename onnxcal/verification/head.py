@@ -24,6 +24,7 @@ from onnxcal.inference.recognition import (
 from onnxcal.inference.samples import whole_samples
 from onnxcal.rows import logit_rows
 from onnxcal.verification.checks import Check
+from onnxcal.verification.half import DAMAGE, SAMPLED, float16_error
 
 TOLERANCE = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5, "float64": 1e-12}
 """Largest error of a probability, by the head's element type. For log-probabilities below −1 it is relative."""
@@ -64,43 +65,39 @@ class _Worst:
 class HeadComparison:
     """One head's output against the reference: running totals over batches."""
 
-    chosen = True
-    """Whether this is the output that was calibrated; else one that shows it too."""
-
     def __init__(
-        self, original: str, head: Head, output: str, temperature: float, tolerance: Mapping[str, float] | None = None
+        self,
+        original: ModelFile,
+        patched: ModelFile,
+        entry: CalibratedHead,
+        head: Head,
+        *,
+        tolerance: float | None = None,
+        keep_rows: bool = False,
     ) -> None:
-        """`output` of some model, against `head` of the model named `original` with its logits divided by T."""
-        tolerance = TOLERANCE if tolerance is None else tolerance
-        self.original, self.head, self.output, self.temperature = original, head, output, temperature
-        self._tolerance = tolerance
-        self._steps = sum(step.scale for step in head.trail if isinstance(step, Rounded))
-        self.tolerance = tolerance[head.precision] + self._steps  # a value between two steps goes either way
+        """`tolerance` instead of the element type's; `keep_rows` of the output for `kept_rows`."""
+        self.head, self.entry = head, entry
+        self.original = original.name
+        self.chosen = head.output == entry.head["output"]
+        self.output = (entry.output_name if self.chosen else None) or head.output
+        if self.output not in {value.name for value in patched.graph.output}:
+            raise ModelError(
+                f"{patched.name} has no output '{self.output}', which its calibration is for",
+                hint="its outputs were renamed since: patch the original again",
+            )
+        self.temperature = float(entry.calibration["temperature"])
+        steps = sum(step.scale for step in self.head.trail if isinstance(step, Rounded))
+        self.given = tolerance
+        self.tolerance = TOLERANCE[self.head.precision] + steps  # a value between two steps goes either way
+        if tolerance is not None:
+            self.tolerance = tolerance
+        self.rows: list[NDArray[Any]] | None = [] if keep_rows else None
+        self.float16_error, self.largest, self._simulated = 0.0, 0.0, 0
         self.max_abs_error = 0.0
         self.worst = _Worst()
         self.argmax_changed = self.argmax_wrong = 0
         self.flip_excess = 0.0
         self.unrecognised = 0.0
-
-    @classmethod
-    def recorded(cls, original: ModelFile, patched: ModelFile, entry: CalibratedHead, head: Head) -> HeadComparison:
-        """The comparison of a patched model's output with what its metadata say of it.
-
-        Raises
-        ------
-        ModelError
-            It has no such output.
-        """
-        chosen = head.output == entry.head["output"]
-        output = (entry.output_name if chosen else None) or head.output
-        if output not in {value.name for value in patched.graph.output}:
-            raise ModelError(
-                f"{patched.name} has no output '{output}', which its calibration is for",
-                hint="its outputs were renamed since: patch the original again",
-            )
-        made = cls(original.name, head, output, float(entry.calibration["temperature"]))
-        made.chosen = chosen
-        return made
 
     @property
     def taps(self) -> list[str]:
@@ -117,8 +114,8 @@ class HeadComparison:
         self.unrecognised = max(self.unrecognised, recognition_error(logits, self.head, tensors))
         if self.unrecognised > RECOGNITION_TOLERANCE:
             raise unrecognised(self.head, self.original, self.unrecognised)
-        if got.dtype.name in self._tolerance:
-            self.tolerance = max(self.tolerance, self._tolerance[got.dtype.name])
+        if got.dtype.name in TOLERANCE and self.given is None:
+            self.tolerance = max(self.tolerance, TOLERANCE[got.dtype.name])
         before = output_array(tensors[self.head.output], self.head).shape
         if got.size != expected.values.size or (got.shape != before and self.head.activation != "none"):
             raise DataError(
@@ -138,35 +135,24 @@ class HeadComparison:
             scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected.values), expected.values, 1.0)))
             error, outer = error / scale, outer / scale
         self.worst = self.worst.or_worse(error, outer, got, expected.values, first)
-        parts = (logits, inner, expected.placed(got, logits.shape), np.broadcast_to(rounding, logits.shape))
-        self._count_flips(*(whole_samples(part, feed, self.head, batch_axis) for part in parts))
-
-    @property
-    def limit(self) -> float:
-        """The largest error that may be where the worst is."""
-        return self.tolerance + self.worst.rounding
-
-    @property
-    def passed(self) -> bool:
-        """Whether values and predictions are right."""
-        return self.worst.error <= self.limit and self.argmax_wrong == 0
-
-    def passed_with(self, allowance: float) -> bool:
-        """Whether values and predictions would be right with a larger tolerance."""
-        return self.worst.error <= self.limit + allowance and self.flip_excess <= allowance
-
-    @property
-    def needed(self) -> float:
-        """The tolerance with which the values would just have passed."""
-        return max(self.worst.error - self.worst.rounding, 0.0)
+        values = np.full(logits.size, np.nan)
+        direct = ~expected.negated
+        values[expected.source[direct]] = got[direct]
+        parts = (logits, inner, values.reshape(logits.shape), np.broadcast_to(rounding, logits.shape))
+        z, p, shown, near = (whole_samples(part, feed, self.head, batch_axis) for part in parts)
+        self._count_flips(z, p, shown, near)
+        self._look_ahead(z, p)
+        if self.rows is not None:
+            self.rows.append(logit_rows(shown, self.head.task, self.head.axis, flatten=self.head.flatten))
 
     def checks(self) -> tuple[Check, ...]:
         """The finding on the values, on the predicted classes, and on the head as it stands."""
         kind = "log-probabilities" if self.head.activation == "log_softmax" else "probabilities"
-        worst, limit = self.worst, self.limit
+        worst = self.worst
+        limit = self.tolerance + worst.rounding
         detail = f"largest error {worst.error:.2g} (limit {limit:.2g})"
         if worst.error > 0:
-            detail += f", {worst.place}; minimum required tolerance {self.needed:.3g}"
+            detail += f", {worst.place}; minimum required tolerance {self.needed_tolerance:.3g}"
         flips = f"{self.argmax_changed} changed" + (" by rounding alone" if self.argmax_changed else "")
         if self.argmax_wrong:
             flips = f"{self.argmax_changed} changed, {self.argmax_wrong} of them by more than rounding"
@@ -184,14 +170,62 @@ class HeadComparison:
             ),
         )
 
-    def notes(self) -> tuple[str, ...]:
-        """Where half precision cannot do what is promised of it."""
-        if self.head.precision not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= self.limit:
+    @property
+    def needed_tolerance(self) -> float:
+        """The least tolerance that the values pass with."""
+        return max(self.worst.error - self.worst.rounding, 0.0)
+
+    def kept_rows(self) -> NDArray[np.float64] | None:
+        """(N, K) or (N,): the output in the order of the logits; None if it was not kept, or shows not all of them."""
+        rows = np.concatenate(self.rows) if self.rows else None
+        return None if rows is None or np.isnan(rows).any() else rows
+
+    def float16_note(self) -> tuple[str, ...]:
+        """What a later conversion to float16 would do, where that is more than rounding."""
+        if self.float16_error <= DAMAGE or not self.chosen:
             return ()
         return (
+            f"converted to float16 later, '{self.output}' would be off by up to {self.float16_error:.2g}: T = "
+            f"{self.temperature:.4g}, and logits / T of up to {self.largest:.3g}, are too coarse there; leave in "
+            "float32 what makes the logits, and what onnxcal inspect --json lists as nodes_to_exclude",
+        )
+
+    def _look_ahead(self, logits: NDArray[Any], expected: NDArray[np.float64]) -> None:
+        """Simulate a conversion to float16 on the first samples; half-precision heads are divided in float32."""
+        if self._simulated >= SAMPLED or self.head.precision not in ("float32", "float64"):
+            return
+        self._simulated += len(logits)
+        self.float16_error = max(self.float16_error, float16_error(logits, self.head, self.temperature, expected))
+        finite = np.abs(logits[np.isfinite(logits)])
+        self.largest = max(self.largest, float(finite.max(initial=0.0)) / self.temperature)
+
+    def notes(self) -> tuple[str, ...]:
+        """Where half precision cannot do what is promised of it, and what is odd about T."""
+        notes = self._flips() + self._set_by_hand()
+        limit = self.tolerance + self.worst.rounding
+        if self.head.precision not in ("float16", "bfloat16") or not self.tolerance < self.worst.error <= limit:
+            return notes
+        return (
+            *notes,
             f"the {self.head.precision} logits of '{self.head.output}' are too large for their precision: "
             f"probabilities are within {self.worst.error:.2g} of the reference, not {self.tolerance:g}",
         )
+
+    def _flips(self) -> tuple[str, ...]:
+        """Folded weights are rounded anew, which a division is not."""
+        if self.entry.form != "folded" or not self.argmax_changed or self.argmax_wrong or not self.chosen:
+            return ()
+        return (
+            f"with T in the weights, {self.argmax_changed:,} prediction{'s' * (self.argmax_changed != 1)} of "
+            f"'{self.output}' changed, between classes whose "
+            "probabilities are the same to within the tolerance",
+        )
+
+    def _set_by_hand(self) -> tuple[str, ...]:
+        before = self.entry.calibration.get("replaced")
+        if before is None or not self.chosen:
+            return ()
+        return (f"T = {self.temperature:.5g} of '{self.output}' was set by hand; before that it was {before:.5g}",)
 
     def _rounding(self, logits: NDArray[Any], expected: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each value may be off because z / T itself is rounded.

@@ -26,6 +26,7 @@ from onnxcal.inference.runtimes.registry import choose_runtimes
 from onnxcal.inference.runtimes.runtime import Job, Runtime, Setting
 from onnxcal.verification.blame import blame
 from onnxcal.verification.checks import Blame, RuntimeCheck
+from onnxcal.verification.elsewhere import RuntimeComparison
 from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.reference import Reference
 from onnxcal.verification.scores import RuntimeScores
@@ -160,7 +161,7 @@ class _Look:
             setting=setting.name,
             counts=setting.counts and (runtime.name in self.wanted.named or not (before.failed and after.failed)),
             tolerance=after.worst.limit + spread if after.ran else None,
-            tolerance_needed=max(c.needed for c in after.comparisons) if after.ran else None,
+            tolerance_needed=max(c.needed_tolerance for c in after.comparisons) if after.ran else None,
             max_abs_error_before=before.max_abs_error,
             nll=None if found is None else found.nll,
             ece=None if found is None else found.ece,
@@ -182,7 +183,7 @@ class _Look:
         who, why = blame(before, after, tail_error, spread, self.precision)
         if after.failed is None:
             why += f"; largest error {worst.worst.error:.2g} (limit {worst.limit + spread:.2g}) of '{worst.output}', "
-            why += f"{worst.worst.place}; minimum required tolerance {worst.needed:.3g}"
+            why += f"{worst.worst.place}; minimum required tolerance {worst.needed_tolerance:.3g}"
             if worst.argmax_wrong:
                 why += f"; {worst.argmax_wrong} predictions changed"
         return who, why
@@ -208,9 +209,8 @@ class _Look:
         before, after = [], []
         for pattern in self.patterns:
             head = pattern.head
-            before.append(HeadComparison(pattern.original, head, head.output, 1.0, tolerances))
-            after.append(HeadComparison(pattern.original, head, pattern.output, pattern.temperature, tolerances))
-            after[-1].chosen = pattern.chosen
+            before.append(RuntimeComparison(pattern, head.output, 1.0, tolerances))
+            after.append(RuntimeComparison(pattern, pattern.output, pattern.temperature, tolerances))
         return Side(self.before, names[0], before), Side(self.after, names[1], after)
 
     def _feeds(self, runtime: Runtime) -> Iterator[Feed]:

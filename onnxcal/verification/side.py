@@ -15,7 +15,7 @@ from onnxcal.inference.expected import activated, expected_output, logits_of
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.runtimes.client import RuntimeFailed, RuntimeProcess
 from onnxcal.inference.runtimes.runtime import Job
-from onnxcal.verification.head import HeadComparison
+from onnxcal.verification.elsewhere import RuntimeComparison
 from onnxcal.verification.reference import Seen
 
 SMALLEST = 2.0**-149
@@ -32,7 +32,7 @@ class Side:
     comparisons : of the heads that are looked at.
     """
 
-    def __init__(self, model: Path, outputs: Sequence[str], comparisons: Sequence[HeadComparison]) -> None:
+    def __init__(self, model: Path, outputs: Sequence[str], comparisons: Sequence[RuntimeComparison]) -> None:
         self.model, self.outputs, self.comparisons = model, tuple(outputs), tuple(comparisons)
         self.failed: str | None = None
         self.ran = False
@@ -48,7 +48,7 @@ class Side:
         return self.failed is None and self.ran and all(c.passed_with(allowance) for c in self.comparisons)
 
     @property
-    def worst(self) -> HeadComparison:
+    def worst(self) -> RuntimeComparison:
         """The head that is furthest beyond its limit."""
         return max(self.comparisons, key=lambda c: c.worst.error / c.limit)
 
@@ -90,7 +90,7 @@ class Side:
         return placed
 
     def _compare(
-        self, comparison: HeadComparison, output: Any, z: Any, axis: int, feed: Feed, seen: Seen, first: int
+        self, comparison: RuntimeComparison, output: Any, z: Any, axis: int, feed: Feed, seen: Seen, first: int
     ) -> NDArray[np.float64]:
         head = comparison.head
         known = seen.tensors[head.output]

@@ -161,6 +161,7 @@ def test_small_errors_that_a_small_temperature_enlarges_are_the_runtimes(fault: 
 def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others() -> None:
     """Of a sum that cancels, what is left depends on the order; of a plain classifier hardly anything does."""
     from onnxcal.graph.detect import find_head
+    from onnxcal.graph.metadata import calibrated_heads
     from onnxcal.graph.modelfile import open_model
     from onnxcal.graph.tails import Hints
     from onnxcal.inference.feeds import Feed
@@ -169,9 +170,9 @@ def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others() -> None:
     from onnxcal.verification.reference import Reference
 
     def spread(model: onnx.ModelProto) -> float:
-        file = open_model(model)
+        file, after = open_model(model), open_model(patched(1.0, model))
         head = find_head(file, None, Hints(None, None, None))
-        comparisons = [HeadComparison(file.name, head, head.output, 1.0)]
+        comparisons = [HeadComparison(file, after, calibrated_heads(after)[0], head)]
         reference = Reference(file, comparisons, RunOptions(), taps=())
         feed = Feed({"x": X}, None, len(X), len(X), len(X))
         return own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)

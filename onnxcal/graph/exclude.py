@@ -1,0 +1,63 @@
+"""Which nodes of a patched model later conversions must leave in float."""
+
+from __future__ import annotations
+
+from onnxcal.errors import ModelError
+from onnxcal.graph.detect import find_head
+from onnxcal.graph.metadata import CalibratedHead, calibrated_heads
+from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
+from onnxcal.graph.plan import DIVIDE, role_of
+from onnxcal.graph.tails import Hints
+from onnxcal.graph.view import GraphView
+
+
+def nodes_to_exclude(model: ModelLike) -> tuple[str, ...]:
+    """Names of the nodes that a quantiser must leave alone, or T is rounded to a few bits: from the logits on.
+
+    For the argument of that name of onnxruntime's `quantize_static`, and for `node_block_list` of float16 converters.
+    Those are the nodes that onnxcal put in, and what stands between them (or the logits, where T is folded) and the
+    output. Nodes without a name, which no quantiser can be told of, are left out.
+
+    Parameters
+    ----------
+    model : the patched model; of one that is not patched there are none.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read.
+    """
+    file = open_model(model)
+    view = GraphView(file)
+    nodes = {i for i, node in enumerate(view.graph.node) if role_of(node) is not None}
+    for entry in calibrated_heads(file):
+        output = entry.output_name or entry.head["output"]
+        above = _above(view, output)
+        if entry.form == "folded":
+            starts = [i for i in view.readers(_logits(file, output, entry)) if i in above]
+        else:
+            starts = [i for i in above if role_of(view.graph.node[i]) == DIVIDE]
+        below = view.depend_on([name for i in starts for name in view.graph.node[i].output])
+        nodes |= {i for i in above if not below.isdisjoint(view.graph.node[i].output)}
+    return tuple(view.graph.node[i].name for i in sorted(nodes) if view.graph.node[i].name)
+
+
+def _above(view: GraphView, tensor: str) -> set[int]:
+    """The nodes that a tensor is computed by."""
+    above, pending = set[int](), [tensor]
+    while pending:
+        producer = view.producer(pending.pop())
+        if producer is not None and producer[0] not in above:
+            above.add(producer[0])
+            pending += producer[1].input
+    return above
+
+
+def _logits(file: ModelFile, output: str, entry: CalibratedHead) -> str:
+    """The tensor with the logits of a head that T is folded into; empty if it cannot be found any more."""
+    activation = entry.head["activation"]
+    hints = Hints(entry.head["task"], entry.head["axis"], None if activation == "none" else activation)
+    try:
+        return find_head(file, output, hints).logits
+    except ModelError:
+        return ""
