@@ -114,7 +114,7 @@ def patch(
 
         source = source_for(file, found[0], data, labels, preprocess=preprocess, label_column=label_column)
         options, chosen = run_options(original, source, batch_size, provider, threads)
-        written, verification, notes = write_verified(original, patches, target, source, options, progress)
+        written, verification, notes = write_verified(original, patches, target, source, options, None, progress)
     return PatchResult(
         model=FileRecord.of(file),
         output=written.record,
