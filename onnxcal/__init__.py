@@ -21,6 +21,7 @@ from onnxcal.version import __version__
 
 if TYPE_CHECKING:
     from onnxcal import plots as plots
+    from onnxcal import torch as torch
     from onnxcal.builds.build import build
     from onnxcal.calibrators import Calibration, fit
     from onnxcal.graph.diff import diff
@@ -49,6 +50,7 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "set_temperature": "onnxcal.patched",
     "verify": "onnxcal.verification",
 }
+_MODULES = ("plots", "torch")  # imported by those who use them; the latter only where torch is installed
 
 __all__ = [
     "Calibration",
@@ -80,8 +82,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":  # a module; it is imported by those who draw
-        return importlib.import_module("onnxcal.plots")
+    if name in _MODULES:
+        return importlib.import_module(f"onnxcal.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'onnxcal' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name]), name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnxcal.data import Source
     from onnxcal.inference.collect import Progress
     from onnxcal.inference.options import RunOptions
-    from onnxcal.verification import Verification
+    from onnxcal.verification import RuntimeOptions, Verification
 
 Patches: TypeAlias = Sequence[tuple[HeadPatch, dict[str, Any]]]
 """What to do to each head, and its calibration as JSON data for the metadata."""
@@ -91,6 +91,7 @@ def write_verified(
     target: Target,
     source: Source,
     options: RunOptions,
+    wanted: RuntimeOptions | None,
     progress: Progress | None,
 ) -> tuple[Written, Verification, tuple[str, ...]]:
     """Write a patched model where nobody sees it, run it, and let it appear only if every check held."""
@@ -100,14 +101,14 @@ def write_verified(
     if target.path is None:
         written = _in_memory(change, patches)
         assert written.proto is not None
-        verification, notes = verify_file(original, open_model(written.proto), source, options, progress)
+        verification, notes = verify_file(original, open_model(written.proto), source, options, progress, wanted)
         verification.raise_if_failed(folded=bool(change.folded))
         return written, verification, notes
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
         patched = open_model(draft.path)
         check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
-        verification, notes = verify_file(original, patched, source, options, progress)
+        verification, notes = verify_file(original, patched, source, options, progress, wanted)
         verification.raise_if_failed(folded=bool(change.folded))
         draft.commit()
     return Written(FileRecord.of(patched, target.path), folded=change.folded), verification, notes

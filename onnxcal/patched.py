@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onnxcal.atomic import check_apart
 from onnxcal.calibrators import Calibration
+from onnxcal.calibrators.temperature import TemperatureLike, as_temperature
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.metadata import undo_of
@@ -70,7 +71,7 @@ def _revert_to(file: ModelFile, original: ModelFile, output: str | os.PathLike[s
 
 
 def set_temperature(
-    model: str | os.PathLike[str], temperature: float, *, head: str | None = None
+    model: str | os.PathLike[str], temperature: TemperatureLike, *, head: str | None = None
 ) -> SetTemperatureResult:
     """Change T in a patched file, in place and without fitting again.
 
@@ -80,7 +81,7 @@ def set_temperature(
     Parameters
     ----------
     model : path of the file that `patch` or `calibrate` wrote.
-    temperature : T.
+    temperature : T: a number, or a tensor that holds one.
     head : the output whose T it is, where several are calibrated.
 
     Raises
@@ -98,7 +99,7 @@ def set_temperature(
     entry = chosen_entry(file, head)
     known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
     before = known.temperature if known.replaced is None else known.replaced
-    new = Calibration(float(temperature), task=known.task, output=known.output, replaced=before)
+    new = Calibration(as_temperature(temperature), task=known.task, output=known.output, replaced=before)
     output = entry.output_name or str(entry.head["output"])
     change = retuned(file, entry, new.temperature, new.as_json())
     with Draft(file.path, file, force=True) as draft:

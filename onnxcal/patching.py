@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcal.atomic import check_apart
 from onnxcal.calibrators import Calibration
+from onnxcal.calibrators.temperature import TemperatureLike, as_temperature
 from onnxcal.defaults import DEFAULT_BATCH_SIZE, BatchSize
 from onnxcal.errors import UsageError
 from onnxcal.graph.detect import changed_besides
@@ -45,7 +46,7 @@ def patch(
     model: ModelLike,
     calibration: Calibration | str | os.PathLike[str] | None = None,
     *,
-    temperature: float | None = None,
+    temperature: TemperatureLike | None = None,
     output: str | os.PathLike[str] | None = None,
     data: Any = None,
     labels: Any = None,
@@ -72,7 +73,7 @@ def patch(
     ----------
     model : path, or an `onnx.ModelProto` (then without `output` the result is in `.proto`).
     calibration : what `fit` returned, or the path of a CAL.json.
-    temperature : T, instead of a calibration.
+    temperature : T, instead of a calibration: a number, or a tensor that holds one.
     data, labels, preprocess, label_column : data to verify the result on, see `onnxcal.data.open_source`.
     output, head, task, axis, activation, output_name, keep_logits, fold, runtime_temperature, in_place, force,
     batch_size, provider, threads, progress : as for `calibrate`.
@@ -113,7 +114,7 @@ def patch(
 
         source = source_for(file, found[0], data, labels, preprocess=preprocess, label_column=label_column)
         options, chosen = run_options(original, source, batch_size, provider, threads)
-        written, verification, notes = write_verified(original, patches, target, source, options, progress)
+        written, verification, notes = write_verified(original, patches, target, source, options, None, progress)
     return PatchResult(
         model=FileRecord.of(file),
         output=written.record,
@@ -143,12 +144,12 @@ def _paths_of(data: Any) -> list[str]:
 
 
 def _calibration_to_patch(
-    calibration: Calibration | str | os.PathLike[str] | None, temperature: float | None
+    calibration: Calibration | str | os.PathLike[str] | None, temperature: TemperatureLike | None
 ) -> Calibration:
     if (calibration is None) == (temperature is None):
         raise UsageError(
             "a patch needs either a temperature or a calibration", hint="pass --temperature T or --calibration CAL.json"
         )
     if temperature is not None:
-        return Calibration(float(temperature))
+        return Calibration(as_temperature(temperature))
     return calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)  # type: ignore[arg-type]

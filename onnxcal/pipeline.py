@@ -42,6 +42,7 @@ from onnxcal.report.html import check_report_libraries, write_report
 from onnxcal.report.markdown import write_summary
 from onnxcal.results import CalibratedHead, CalibrateResult, EvaluateResult
 from onnxcal.subjects import class_names, subjects_of
+from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_options
 from onnxcal.verification.checks import Check
 
 
@@ -81,6 +82,9 @@ def calibrate(
     min_accuracy: float | None = None,
     max_temperature_change: float | None = None,
     require_improvement: bool = False,
+    runtime: str | Sequence[str] = (),
+    runtime_samples: int = DEFAULT_SAMPLES,
+    runtime_timeout: float = DEFAULT_TIMEOUT,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -116,6 +120,8 @@ def calibrate(
     min_accuracy : refuse to write if the accuracy is smaller.
     max_temperature_change : refuse to write if T differs by more, relative to T in the `output` that is to be replaced.
     require_improvement : refuse to write unless the 95 % interval of the change of held-out NLL lies below 0.
+    runtime : names of other runtimes that the calibrated model must be right in; `"all"` for those that are installed.
+    runtime_samples, runtime_timeout : how many samples each of them runs, and for how many seconds; see `verify`.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs the model.
     seed : of the holdout split.
@@ -139,6 +145,7 @@ def calibrate(
     _check_seed(seed)
     gates = Gates(max_ece, max_nll, min_accuracy, max_temperature_change, require_improvement)
     gates.check_measurable(no_holdout=no_holdout, resamples=bootstrap)
+    wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout, ignore_index)
     form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     file = open_model(model)
     target = choose_target(file, output, in_place=in_place, force=force)
@@ -171,7 +178,7 @@ def calibrate(
 
     fitting: dict[str, Any] = {"exact": exact, "prior": prior, "smoothing": smoothing or 0.0}
 
-    calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys(chosen)
+    calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys((*chosen, *absent))
     last, judged = last_temperatures(target.path), list[tuple[str, Check]]()
     if activation == "none":
         warnings.update(dict.fromkeys(about_forced(original, found)))
@@ -192,7 +199,7 @@ def calibrate(
     first = calibrated[0]
     raise_for_gates(judged, calibration=first.calibration, metrics=first.metrics, several=len(found) > 1)
     patches = all_patches(file, original, new, recipe)
-    written, verification, notes = write_verified(original, patches, target, source, options, progress)
+    written, verification, notes = write_verified(original, patches, target, source, options, wanted, progress)
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
     result = CalibrateResult(

@@ -89,7 +89,7 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
     [
         ("onnxruntime", {"onnxcal.inference.session"}),
         ("click", {name for name in map(module_name, FILES) if name.startswith("onnxcal.cli")}),
-        ("torch", {"onnxcal.torch"}),
+        ("torch", {name for name in map(module_name, FILES) if name.startswith("onnxcal.torch")}),
         (
             "matplotlib",
             {"onnxcal.plots"}
@@ -103,6 +103,16 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
         ("pyarrow", {"onnxcal.data.arrow", "onnxcal.data.tables"}),
         ("datasets", {"onnxcal.data.huggingface"}),
         ("onnxsim", set()),
+        ("openvino", {"onnxcal.inference.runtimes.openvino"}),
+        ("tract", {"onnxcal.inference.runtimes.tract"}),
+        ("emx_onnx_cgen", {"onnxcal.inference.runtimes.emx_c"}),
+        ("cv2", {"onnxcal.inference.runtimes.opencv"}),
+        ("MNN", {"onnxcal.inference.runtimes.mnn"}),
+        ("_tools", {"onnxcal.inference.runtimes.mnn"}),
+        ("ncnn", {"onnxcal.inference.runtimes.ncnn"}),
+        ("pnnx", set()),
+        ("iree", {"onnxcal.inference.runtimes.iree"}),
+        ("tvm", {"onnxcal.inference.runtimes.tvm"}),
     ],
 )
 def test_library_is_imported_in_its_room_only(library: str, allowed: set[str]) -> None:
@@ -115,6 +125,17 @@ def test_onnxruntime_is_imported_by_the_session() -> None:
     session = PACKAGE / "inference" / "session.py"
     assert "onnxruntime" in set(imports(session))
     assert ["onnxcal", "graph", "wire"] in own_imports(session)
+
+
+def test_list_of_runtimes_imports_none_of_them() -> None:
+    program = (
+        "import sys\n"
+        "from onnxcal.inference.runtimes.registry import NAMES, list_runtimes\n"
+        "assert [state.name for state in list_runtimes().runtimes] == list(NAMES)\n"
+        "print({'onnx', 'onnxruntime', 'openvino', 'tract', 'cv2', 'MNN', 'tvm', 'iree'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("room", ["errors.py", "atomic.py", "logits.py", "rows.py", "metrics", "calibrators", "data"])
@@ -272,6 +293,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--max-ece", "--max-nll", "--min-accuracy", "--max-temperature-change", "--require-improvement", "--depfile",
         "--config", "-j", "--jobs", "--check", "--summary", "--card", "--junit", "--temperature", "--calibration",
         "--style", "--class-names", "--fold", "--runtime-temperature", "--original", "--tolerance",
+        "--runtime", "--runtime-samples", "--runtime-timeout",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,16 @@ LARGE_ERROR = 0.05
 """Standard error of log T above which float32 rounding, 10⁻⁶ of it, could move T by more than 10⁻⁷."""
 DIFFERENT_ROWS, DIFFERENT_VALUES = 24, 24
 """Of 32 rows, and of the logits in them: with fewer, rounding errors are equal and add up instead of averaging out."""
+
+
+class OneNumber(Protocol):
+    """An array or tensor that holds one number, as another library's fitted parameter does."""
+
+    def item(self) -> Any:
+        """That number."""
+
+
+TemperatureLike: TypeAlias = "float | OneNumber"
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,23 @@ class Temperature:
     def steps(self) -> tuple[Step, ...]:
         """What this does to logits, as data that `graph.plan` turns into nodes."""
         return (Divide(self.value),)
+
+
+def as_temperature(value: TemperatureLike) -> float:
+    """T as a float: of a number, or of an array or tensor that holds one.
+
+    Raises
+    ------
+    UsageError
+        It holds more or fewer numbers than one, or that is not positive and finite.
+    """
+    try:
+        number = float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # NumPy and torch differ
+        raise UsageError(
+            f"temperature of type {type(value).__name__} is not one number", hint="T = 1 leaves a model as it is"
+        ) from None
+    return Temperature(number).value
 
 
 def fit_temperature(

@@ -35,6 +35,7 @@ COMMANDS = {
     "plot": "Draw a model before and after calibration: reliability, confidence, risk and more.",
     "set-temperature": "Change T in a patched model, in place, without fitting again.",
     "revert": "Take the patch out again.",
+    "runtimes": "What other runtimes a model can be checked in, and how to install them.",
     "demo": "Calibrate a bundled network on bundled data, and see what changes.",
     "completion": "Print the completion script for a shell.",
 }

@@ -68,6 +68,25 @@ def data_options(*, required: bool = True) -> Callable[[Function], Function]:
     )  # fmt: skip
 
 
+def runtime_options() -> Callable[[Function], Function]:
+    """Where else a calibrated model is run."""
+    return _all(
+        click.option(
+            "--runtime", metavar="NAME", multiple=True,
+            help="Also check the model in this runtime; may be repeated; all for those that are installed (onnxcal "
+            "runtimes lists them).",
+        ),
+        click.option(
+            "--runtime-samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
+            help="Samples that each of them runs.",
+        ),
+        click.option(
+            "--runtime-timeout", type=click.FloatRange(0, 86_400, min_open=True), default=120.0, show_default=True,
+            metavar="S", help="Seconds that each of them has.",
+        ),
+    )  # fmt: skip
+
+
 def ignore_index_option() -> Callable[[Function], Function]:
     """`--ignore-index`."""
     return click.option("--ignore-index", type=int, metavar="I", help="Drop samples (or pixels) labelled I.")

@@ -15,6 +15,7 @@ from onnxcal.cli import options
 @options.model_argument()
 @options.model_argument("patched", "PATCHED")
 @options.data_options()
+@options.runtime_options()
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1),

@@ -27,6 +27,13 @@ class Expected:
     negated: NDArray[np.bool_]
     """Whether it is the complement of that element's probability."""
 
+    def placed(self, output: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """An output's own values where its logits are, in their shape; NaN where it does not show them."""
+        placed = np.full(int(np.prod(shape)), np.nan)
+        direct = ~self.negated
+        placed[self.source[direct]] = output[direct]
+        return placed.reshape(shape)
+
 
 def expected_output(logits: NDArray[Any], head: Head, temperature: float, tensors: Mapping[str, Any]) -> Expected:
     """The output of a head whose logits are divided by T.

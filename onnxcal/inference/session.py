@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -27,6 +27,11 @@ _NUMPY_TYPES = {
     "tensor(bool)": "bool",
     **{f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
+Optimisations: TypeAlias = Literal["off", "basic", "all"]
+"""How far onnxruntime may change a graph before it runs it."""
+_LEVELS = {"off": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
+_REMOTE = ("Azure",)
+"""Providers that run nothing on this machine."""
 _QUIET = 4  # only fatal messages: what matters is raised
 
 
@@ -91,7 +96,12 @@ class Session:
 
 
 def open_session(
-    model: ModelFile, *, tap: Sequence[str] = (), provider: str | None = None, threads: int | None = None
+    model: ModelFile,
+    *,
+    tap: Sequence[str] = (),
+    provider: str | None = None,
+    threads: int | None = None,
+    optimisations: Optimisations = "all",
 ) -> Session:
     """Load a model into onnxruntime.
 
@@ -101,6 +111,7 @@ def open_session(
     tap : tensors inside the graph to make outputs as well.
     provider : onnxruntime execution provider, default CPU; `CUDA` and `CUDAExecutionProvider` mean the same.
     threads : intra-op threads, default all cores.
+    optimisations : how far the graph may be changed.
 
     Raises
     ------
@@ -113,6 +124,7 @@ def open_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisations])
     if threads is not None:
         options.intra_op_num_threads = threads
     external = external_files(model)
@@ -143,6 +155,14 @@ def open_session(
         )
     shapeless = {value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")}
     return Session(session, model.name, str(onnxruntime.__version__), shapeless)
+
+
+def local_providers() -> tuple[str, ...]:
+    """The execution providers at hand that compute on this machine, in short names, the CPU first."""
+    import onnxruntime
+
+    names = [str(name).removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    return tuple(sorted((name for name in names if name not in _REMOTE), key=lambda name: name != "CPU"))
 
 
 def _extra_output(name: str) -> bytes:

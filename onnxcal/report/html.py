@@ -24,9 +24,10 @@ from onnxcal.metrics import Intervals, Metrics
 from onnxcal.report.drawing import draw
 from onnxcal.report.figures import Picture, Pictures
 from onnxcal.report.printable import printable
+from onnxcal.report.runtimes import figures, own_checks, runtime_outcome
 from onnxcal.report.verdict import outcome, sentence
 from onnxcal.results import CalibratedHead, CalibrateResult
-from onnxcal.verification import Check
+from onnxcal.verification import Check, RuntimeCheck
 from onnxcal.version import __version__
 
 _WIDTH = 96
@@ -109,7 +110,8 @@ def _render(
         f"{runtime.max_abs_error:.1e}, and {runtime.argmax_changed} predictions changed.",
         runtime=f"{runtime.name} {runtime.version}, {runtime.n_samples:,} samples, against softmax(z/T) or σ(z/T) in "
         "float64 from the logits of the model as it came",
-        checks=[_check(check) for check in result.verification.checks],
+        runtimes=[_runtime(entry) for entry in result.verification.runtimes[1:]],
+        checks=[_check(check) for check in own_checks(result.verification)],
         warnings=[_shown(warning) for warning in result.warnings],
         run=_run(result),
         command=_shown(command, _COMMAND),
@@ -124,6 +126,17 @@ def _check(check: Check) -> dict[str, Any]:
         "value": "" if check.value is None else f"{check.value:.2g}",
         "limit": "" if check.limit is None else f"{check.limit:.2g}",
         "detail": _shown(check.detail),
+    }
+
+
+def _runtime(entry: RuntimeCheck) -> dict[str, Any]:
+    return {
+        "title": f"{_shown(entry.title)} {_shown(entry.version)}",
+        "passed": entry.passed,
+        "outcome": runtime_outcome(entry),
+        "figures": figures(entry),
+        "n_samples": f"{entry.n_samples:,}",
+        "detail": _shown(entry.detail),
     }
 
 

@@ -26,6 +26,7 @@ from onnxcal.report.console import (
     wrapped,
 )
 from onnxcal.report.drawing import draw, glyphs_for, sizes
+from onnxcal.report.runtimes import own_checks, print_runtime_checks
 from onnxcal.report.verdict import sentence
 from onnxcal.results import (
     CalibrateResult,
@@ -222,8 +223,14 @@ def verdict(verification: Verification) -> str:
     limits = [check.limit for check in verification.checks if check.limit]
     return (
         f"PASSED ({where}): largest error {runtime.max_abs_error:.2g} (limit {min(limits):.2g}), "
-        f"{runtime.argmax_changed} predictions changed"
+        f"{runtime.argmax_changed} predictions changed" + _elsewhere(verification)
     )
+
+
+def _elsewhere(verification: Verification) -> str:
+    """The other runtimes in which it had to be right too."""
+    others = dict.fromkeys(entry.name for entry in verification.runtimes[1:] if entry.counts)
+    return f"; right in {', '.join(others)}" if others else ""
 
 
 def _sure_but_wrong(scores: Scores) -> str:
@@ -378,8 +385,11 @@ def _print_verification(verification: Verification, verbose: bool) -> None:
     style = "bold green" if verification.passed else "bold red"
     rows: list[tuple[str, str | Styled]] = [("verified", Styled(verdict(verification), style))]
     if verbose:
-        rows += [(" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in verification.checks]
+        rows += [
+            (" ok" if check.passed else " FAIL", f"{check.name}: {check.detail}") for check in own_checks(verification)
+        ]
     print_rows(rows)
+    print_runtime_checks(verification.runtimes[1:])
 
 
 def _print_drawing(way: Way) -> None:

@@ -3,5 +3,18 @@
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification
 from onnxcal.verification.moved import Moved
 from onnxcal.verification.run import VerifyResult, verify, verify_file
+from onnxcal.verification.runtimes import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, RuntimeOptions, runtime_options
 
-__all__ = ["Check", "Moved", "RuntimeCheck", "Verification", "VerifyResult", "verify", "verify_file"]
+__all__ = [
+    "DEFAULT_SAMPLES",
+    "DEFAULT_TIMEOUT",
+    "Check",
+    "Moved",
+    "RuntimeCheck",
+    "RuntimeOptions",
+    "Verification",
+    "VerifyResult",
+    "runtime_options",
+    "verify",
+    "verify_file",
+]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from onnxcal.errors import VerificationError
+
+Blame: TypeAlias = Literal["runtime", "patch", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,50 @@ class RuntimeCheck:
     """Its version."""
     passed: bool
     """Whether its numbers are within tolerance."""
-    max_abs_error: float
-    """Largest difference from the reference."""
+    max_abs_error: float | None
+    """Largest difference from the reference; None if it ran nothing."""
     argmax_changed: int
     """Samples whose predicted class differs from that of the unpatched logits."""
     n_samples: int
     """Samples that were run."""
+    setting: str = ""
+    """How it was run, where there are several ways."""
+    counts: bool = True
+    """Whether the model must be right here; else this entry is for information."""
+    tolerance: float | None = None
+    """Largest error that would have passed, by the precision of the model."""
+    tolerance_needed: float | None = None
+    """Smallest tolerance with which its values would have passed."""
+    max_abs_error_before: float | None = None
+    """Largest error of the unpatched model in the same runtime; None if it was not run there."""
+    nll: float | None = None
+    """Mean negative log-likelihood of the probabilities there, in nats; None without labels."""
+    ece: float | None = None
+    """Their expected calibration error, 15 bins."""
+    blame: Blame | None = None
+    """Whose fault it is; None if it passed, or was not looked into."""
+    detail: str = ""
+    """What is wrong and since when, or why it does not run."""
+
+    @property
+    def title(self) -> str:
+        """Its name and how it was run."""
+        return f"{self.name} {self.setting}".strip()
+
+    def blamed(self, blame: Blame, detail: str) -> RuntimeCheck:
+        """The same with who is to blame."""
+        return replace(self, blame=blame, detail=detail)
+
+    def as_check(self) -> Check:
+        """The same as one of the checks."""
+        passed = f"largest error {self.max_abs_error or 0:.2g} (limit {self.tolerance or 0:.2g})"
+        return Check(
+            f"runtime {self.title}",
+            self.passed,
+            self.max_abs_error,
+            self.tolerance,
+            passed if self.passed else self.detail,
+        )
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class HeadComparison:
         self.max_abs_error = 0.0
         self.worst = _Worst()
         self.argmax_changed = self.argmax_wrong = 0
+        self.flip_excess = 0.0
         self.unrecognised = 0.0
 
     @property
@@ -252,7 +253,9 @@ class HeadComparison:
         """Predictions that differ from those of the raw logits; a tie within the tolerance is no error."""
         if self.head.task != "multiclass":
             flipped = ((logits > 0) != (got > 0.5)) & ~np.isnan(got)
-            self.argmax_wrong += int((flipped & (np.abs(expected - 0.5) > self.tolerance + rounding)).sum())
+            excess = np.where(flipped, np.abs(expected - 0.5) - self.tolerance - rounding, 0.0)
+            self.argmax_wrong += int((excess > 0).sum())
+            self.flip_excess = max(self.flip_excess, float(excess.max(initial=0.0)))
             self.argmax_changed += int(flipped.sum())
             return
         rows = [
@@ -267,6 +270,7 @@ class HeadComparison:
         scale = np.maximum(1.0, np.abs(rows[1][index, before]))
         allowed = scale * (2 * self.tolerance + rows[3][index, before] + rows[3][index, after])
         self.argmax_wrong += int((gap > allowed).sum())
+        self.flip_excess = max(self.flip_excess, float(((gap - allowed) / (2 * scale)).max(initial=0.0)))
         self.argmax_changed += int((before != after).sum())
 
 

@@ -22,6 +22,13 @@ from onnxcal.verification.checks import Check, Verification
 from onnxcal.verification.file import check_checker, check_untouched
 from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.moved import Moved, how_far
+from onnxcal.verification.runtimes import (
+    DEFAULT_SAMPLES,
+    DEFAULT_TIMEOUT,
+    RuntimeOptions,
+    check_runtimes,
+    runtime_options,
+)
 
 
 def verify(
@@ -30,6 +37,9 @@ def verify(
     data: Any,
     *,
     labels: Any = None,
+    runtime: str | Sequence[str] = (),
+    runtime_samples: int = DEFAULT_SAMPLES,
+    runtime_timeout: float = DEFAULT_TIMEOUT,
     preprocess: Any = None,
     label_column: str | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
@@ -46,6 +56,9 @@ def verify(
     patched : the file that `patch` or `calibrate` wrote.
     data, labels, preprocess, label_column : see `onnxcal.data.open_source`; labels are not needed, but for the scores
         of a file that was changed.
+    runtime : names of other runtimes to run both in, too, or `"all"` for those that are installed.
+    runtime_samples : how many samples each of these runs, the first ones.
+    runtime_timeout : seconds that each has for loading a model, for a batch, and for all of them.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs both.
     tolerance : accept a file that was converted or quantised after it was calibrated, if its probabilities are within
@@ -66,18 +79,25 @@ def verify(
     """
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UsageError(f"--tolerance {tolerance} is not between 0 and 1", hint="it is an error of a probability")
+    wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout)
     file = open_model(model)
     source = source_for(file, None, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)
-    return _Verification(file, open_model(patched), options, tolerance).over(source, progress, chosen)
+    verifying = _Verification(file, open_model(patched), options, tolerance)
+    return verifying.over(source, progress, (*chosen, *absent), wanted)
 
 
 def verify_file(
-    model: ModelFile, patched: ModelFile, source: Source, options: RunOptions, progress: Progress | None = None
+    model: ModelFile,
+    patched: ModelFile,
+    source: Source,
+    options: RunOptions,
+    progress: Progress | None = None,
+    wanted: RuntimeOptions | None = None,
 ) -> tuple[Verification, tuple[str, ...]]:
     """`verify` of a file that was just written, for data that are open already; also returns what should be known."""
     verifying = _Verification(model, patched, options, None)
-    result = verifying.over(source, progress, ())
+    result = verifying.over(source, progress, (), wanted)
     ahead = (line for comparison in verifying.comparisons for line in comparison.float16_note())
     return result.verification, (*result.warnings, *ahead)
 
@@ -120,7 +140,9 @@ class _Verification:
         ]
         self.siblings = list(_siblings(self.original, patched, self.comparisons, tolerance))
 
-    def over(self, source: Source, progress: Progress | None, chosen: Sequence[str]) -> VerifyResult:
+    def over(
+        self, source: Source, progress: Progress | None, chosen: Sequence[str], wanted: RuntimeOptions | None
+    ) -> VerifyResult:
         """Run both models over all data."""
         run = BothModels(self.original, self.patched, [*self.comparisons, *self.siblings], self.options)
         run.over(source, progress)
@@ -134,8 +156,11 @@ class _Verification:
             moved = how_far(self.original, self.comparisons, source, self.options, run.n_samples)
             if lenient:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
+        wanted = wanted or RuntimeOptions()
+        others = check_runtimes(self.original, self.patched, run.comparisons, source, self.options, wanted, progress)
+        checks += [entry.as_check() for entry in others if entry.counts]
         passed = all(check.passed for check in checks)
-        return VerifyResult(Verification(passed, (run.runtime(),), tuple(checks)), moved, tuple(notes))
+        return VerifyResult(Verification(passed, (run.runtime(), *others), tuple(checks)), moved, tuple(notes))
 
 
 _WAIVED = ("untouched bytes", "other outputs")

@@ -1,0 +1,73 @@
+"""How precise a model is by itself: how far onnxruntime's own probabilities move when it adds up in another order.
+
+Where a LayerNorm cancels, or 8-bit values lie between two steps, rounding alone moves a probability by far more than
+the usual tolerances. No other runtime can be nearer to the reference than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcal.graph.modelfile import ModelFile
+from onnxcal.inference.expected import activated, logits_of
+from onnxcal.inference.feeds import Feed
+from onnxcal.inference.options import RunOptions
+from onnxcal.verification.head import HeadComparison
+from onnxcal.verification.reference import Reference, Seen
+
+
+def own_spread(
+    original: ModelFile,
+    comparisons: Sequence[HeadComparison],
+    reference: Reference,
+    feeds: Iterable[Feed],
+    options: RunOptions,
+    *,
+    divisible: bool,
+) -> float:
+    """Largest difference of a calibrated probability between two ways in which onnxruntime computes it.
+
+    Parameters
+    ----------
+    original : the unpatched model.
+    comparisons : its heads, and their temperatures.
+    reference : how it is run otherwise: with all optimisations, in batches.
+    feeds : what it is run on; without optimisations, and each sample alone.
+    divisible : whether batches may be taken apart.
+    """
+    plain = Reference(original, comparisons, options, taps=(), optimisations="off")
+    largest = 0.0
+    for feed in feeds:
+        usual = reference.run(feed)
+        largest = max(largest, _difference(comparisons, usual, plain.run(feed).logits))
+        if divisible and feed.run_size > 1:
+            for number in range(feed.size):
+                alone = Feed({name: a[number : number + 1] for name, a in feed.arrays.items()}, None, 1, 1, 1)
+                part = [
+                    np.split(np.asarray(z), feed.padded_size, axis)[number]
+                    if np.shape(z)[axis] % feed.padded_size == 0
+                    else None
+                    for z, axis in zip(usual.logits, usual.batch_axes, strict=True)
+                ]
+                largest = max(largest, _difference(comparisons, reference.run(alone), part))
+    return largest
+
+
+def _difference(comparisons: Sequence[HeadComparison], one: Seen, other: Sequence[Any]) -> float:
+    largest = 0.0
+    for comparison, ours, theirs in zip(comparisons, one.logits, other, strict=True):
+        if theirs is not None and np.shape(ours) == np.shape(theirs):
+            p, q = (_calibrated(comparison, z) for z in (ours, theirs))
+            error = np.abs(p - q)
+            if comparison.head.activation == "log_softmax":
+                error = error / np.maximum(1.0, np.abs(p))
+            largest = max(largest, float(np.nanmax(error, initial=0.0)))
+    return largest
+
+
+def _calibrated(comparison: HeadComparison, tensor: Any) -> NDArray[np.float64]:
+    return activated(logits_of(tensor, comparison.head), comparison.head, comparison.temperature)

@@ -1,0 +1,74 @@
+"""A runtime that is onnxruntime with a fault of one's choice, named by its setting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxcal.inference.runtimes import onnxruntime
+from onnxcal.inference.runtimes.parts import Distribution
+from onnxcal.inference.runtimes.runtime import Job, Program, Runtime, Setting
+
+FAULT = "ONNXCAL_TEST_FAULT"
+
+
+class _Faulty:
+    def __init__(self, job: Job) -> None:
+        self.fault, self.after = job.setting, "after" in job.model.stem
+        if self.fault == "refuses":
+            raise ValueError("this operator is not known")
+        if self.fault == "refuses the patch" and self.after:
+            raise ValueError("Div is not known")
+        self.program = onnxruntime.RUNTIME.load(Job(job.model, job.shapes, job.outputs, "all"))
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
+        if self.fault == "crashes" or (self.fault == "crashes on the patch" and self.after):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == "hangs":
+            time.sleep(60)
+        if self.fault == "ends":
+            os._exit(3)
+        if self.fault == "prints":
+            os.write(1, b"noise " * 1000)
+            print("more noise")
+        outputs = list(self.program.run(feeds))
+        first = outputs[0]
+        if self.fault == "garbage":
+            outputs[0] = np.random.default_rng(0).random(first.shape).astype(first.dtype)
+        if self.fault == "nan":
+            outputs[0] = first * np.float32(np.nan)
+        if self.fault == "mixes the batch":
+            outputs[0] = first[::-1].copy()
+        if self.fault == "drops a class":
+            outputs[0] = first[:, 1:].copy()
+        if self.fault == "drops an output":
+            outputs = outputs[1:]
+        if self.fault == "ignores T" and self.after:  # as if it had dropped the Div of its own program
+            sharper = first.astype(np.float64) ** 2
+            outputs[0] = (sharper / sharper.sum(axis=1, keepdims=True)).astype(first.dtype)
+        if self.fault == "slightly off":
+            logits = np.log(np.maximum(first.astype(np.float64), 1e-300))
+            logits[:, 0] += 3e-4 / (0.1 if self.after else 1.0)
+            outputs[0] = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(first.dtype)
+        if self.fault == "drops axes":
+            outputs[0] = first.reshape(-1)
+        return outputs
+
+
+def load(job: Job) -> Program:
+    return _Faulty(job)
+
+
+RUNTIME = Runtime(
+    name="faulty",
+    what="onnxruntime with a fault",
+    parts=(Distribution(("onnxruntime",)),),
+    install="pip install faulty",
+    load=load,
+    settings=lambda: (Setting(os.environ[FAULT]),),
+)

@@ -1,0 +1,239 @@
+"""Planted faults, of the model and of the runtime: each is caught, and blamed on whose it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from scipy.special import log_softmax
+
+import onnxcal
+from onnxcal import UsageError, VerificationError
+from onnxcal.inference.runtimes import registry
+from onnxcal.verification import RuntimeCheck, verify
+from onnxcal.verification.spread import own_spread
+from tests import builders
+from tests.conftest import Cli
+from tests.inference.runtimes import faulty
+
+X, Y = builders.labelled_data(48)
+MODEL = builders.classifier([builders.softmax()], output="probs")
+
+
+@pytest.fixture
+def fault(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a runtime `faulty` known, with a fault."""
+    real = registry.find_runtime
+    monkeypatch.setattr(registry, "NAMES", (*registry.NAMES, "faulty"))
+    monkeypatch.setattr(registry, "find_runtime", lambda n: faulty.RUNTIME if n == "faulty" else real(n))
+
+    def plant(name: str) -> None:
+        monkeypatch.setenv(faulty.FAULT, name)
+
+    plant("right")
+    return plant
+
+
+def patched(temperature: float = 2.0, model: onnx.ModelProto = MODEL) -> onnx.ModelProto:
+    proto = onnxcal.patch(model, temperature=temperature).proto
+    assert proto is not None
+    return proto
+
+
+def entry_of(after: onnx.ModelProto, data: Any = X, **options: Any) -> RuntimeCheck:
+    result = verify(MODEL, after, data, runtime="faulty", batch_size=16, **options).verification
+    assert result.passed == all(check.passed for check in result.checks)
+    assert len(result.runtimes) == 2
+    return result.runtimes[1]
+
+
+@pytest.mark.parametrize("name", ["right", "prints", "drops axes"])
+def test_a_sound_runtime_passes(name: str, fault: Any) -> None:
+    fault(name)
+    entry = entry_of(patched(), (X, Y))
+    assert (entry.passed, entry.counts, entry.blame, entry.detail) == (True, True, None, "")
+    assert (entry.name, entry.n_samples, entry.argmax_changed) == ("faulty", 48, 0)
+    assert entry.max_abs_error is not None
+    assert entry.max_abs_error < 1e-6
+    assert entry.tolerance_needed is not None
+    assert entry.tolerance_needed <= entry.max_abs_error
+
+
+def test_nll_and_ece_are_those_of_the_probabilities_there(fault: Any) -> None:
+    w, b = (numpy_helper.to_array(t).astype(np.float64) for t in MODEL.graph.initializer)
+    log_p = log_softmax((X @ w + b) / 2.0, axis=1)
+    entry = entry_of(patched(), (X, Y))
+    assert entry.nll == pytest.approx(-log_p[np.arange(48), Y].mean(), rel=1e-5)
+    confidence, right = np.exp(log_p.max(axis=1)), log_p.argmax(axis=1) == Y
+    bins = np.ceil(confidence * 15).astype(int)
+    ece = sum(abs((confidence - right)[bins == k].sum()) for k in range(16)) / 48
+    assert entry.ece == pytest.approx(ece, abs=1e-6)
+    assert entry_of(patched()).nll is None
+
+
+@pytest.mark.parametrize(
+    ("name", "blame", "said"),
+    [
+        ("garbage", "runtime", "wrong before and after: this runtime mis-runs the model"),
+        ("nan", "runtime", "wrong before and after"),
+        ("mixes the batch", "runtime", "one sample at a time it is right"),
+        ("ignores T", "patch", "wrong only after: the patch"),
+        ("drops a class", "runtime", "does not run before or after: output 'probs' has shape (16, 3)"),
+        ("drops an output", "runtime", "it gives 0 outputs where there are 1"),
+        ("refuses", "runtime", "does not run before or after: this operator is not known"),
+        ("refuses the patch", "patch", "runs the unpatched model, but not the patched one: Div is not known"),
+        ("crashes", "runtime", "does not run before or after: it crashed: SIGSEGV"),
+        ("crashes on the patch", "patch", "runs the unpatched model, but not the patched one: it crashed: SIGSEGV"),
+    ],
+)
+def test_a_faulty_runtime_is_caught_and_blamed(name: str, blame: str, said: str, fault: Any) -> None:
+    fault(name)
+    entry = entry_of(patched())
+    assert (entry.passed, entry.counts, entry.blame) == (False, True, blame)
+    assert said in entry.detail
+
+
+def test_one_that_hangs_is_left_behind(fault: Any) -> None:
+    fault("hangs")
+    entry = entry_of(patched(), runtime_timeout=2.5)
+    assert re.search("it did not (run|load) within 2.5 s$", entry.detail)
+
+
+def with_wrong_temperature() -> onnx.ModelProto:
+    proto = patched()
+    (divisor,) = (t for t in proto.graph.initializer if "temperature" in t.name)
+    divisor.CopyFrom(numpy_helper.from_array(np.array([2.1], np.float32), divisor.name))
+    return proto
+
+
+def with_wrong_axis() -> onnx.ModelProto:
+    proto = patched()
+    (node,) = (n for n in proto.graph.node if n.op_type == "Softmax")
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("axis", 0))
+    return proto
+
+
+def with_mixed_batch() -> onnx.ModelProto:
+    """z becomes 2z - (mean of z over the batch): z itself where there is one sample."""
+    proto = patched()
+    (node,) = (n for n in proto.graph.node if n.op_type == "Softmax")
+    (source,) = node.input
+    node.input[0] = "mixed"
+    at = list(proto.graph.node).index(node)
+    for new in (
+        helper.make_node("Sub", ["twice", "mean"], ["mixed"]),
+        helper.make_node("Add", [source, source], ["twice"]),
+        helper.make_node("ReduceMean", [source], ["mean"], axes=[0], keepdims=1),
+    ):
+        proto.graph.node.insert(at, new)
+    return proto
+
+
+@pytest.mark.parametrize("damage", [with_wrong_temperature, with_wrong_axis, with_mixed_batch])
+def test_a_damaged_patch_is_caught_in_a_sound_runtime_and_blamed_on_the_patch(damage: Any, fault: Any) -> None:
+    entry = entry_of(damage())
+    assert (entry.passed, entry.blame) == (False, "patch")
+    assert entry.detail.startswith("wrong only after: the patch")
+    assert ("one sample at a time it is right" in entry.detail) == (damage is with_mixed_batch)
+    assert entry.max_abs_error_before is not None
+    assert entry.max_abs_error_before < 1e-6
+
+
+def test_small_errors_that_a_small_temperature_enlarges_are_the_runtimes(fault: Any) -> None:
+    """Within tolerance before, and out of it after, though the patch does to them what it should."""
+    fault("slightly off")
+    w, b = (numpy_helper.to_array(t) for t in MODEL.graph.initializer)
+    many = np.random.default_rng(3).normal(size=(20_000, 6)).astype(np.float32)
+    z = many @ w + b
+    ties = many[np.argsort(np.abs(z[:, 0] - z[:, 1:].max(axis=1)))[:32]]
+    entry = entry_of(patched(0.1), ties)
+    assert (entry.passed, entry.blame) == (False, "runtime")
+    assert "small errors before, which T = 0.1 enlarges" in entry.detail
+
+
+def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others() -> None:
+    """Of a sum that cancels, what is left depends on the order; of a plain classifier hardly anything does."""
+    from onnxcal.graph.detect import find_head
+    from onnxcal.graph.metadata import calibrated_heads
+    from onnxcal.graph.modelfile import open_model
+    from onnxcal.graph.tails import Hints
+    from onnxcal.inference.feeds import Feed
+    from onnxcal.inference.options import RunOptions
+    from onnxcal.verification.head import HeadComparison
+    from onnxcal.verification.reference import Reference
+
+    def spread(model: onnx.ModelProto) -> float:
+        file, after = open_model(model), open_model(patched(1.0, model))
+        head = find_head(file, None, Hints(None, None, None))
+        comparisons = [HeadComparison(file, after, calibrated_heads(after)[0], head)]
+        reference = Reference(file, comparisons, RunOptions(), taps=())
+        feed = Feed({"x": X}, None, len(X), len(X), len(X))
+        return own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
+
+    assert spread(MODEL) < 1e-6
+    mean = helper.make_node("ReduceMean", ["logits"], ["mean"], axes=[0], keepdims=1)
+    minus = helper.make_node("Sub", ["logits", "mean"], ["z"])
+    batchy = builders.classifier([mean, minus, builders.softmax("z")], output="probs")
+    assert spread(batchy) > 0.1
+
+
+# From outside
+
+
+def test_calibrate_writes_nothing_that_is_wrong_in_a_runtime(fault: Any, tmp_path: Path) -> None:
+    fault("garbage")
+    model = builders.save(MODEL, tmp_path / "m.onnx")
+    with pytest.raises(VerificationError, match="runtime faulty"):
+        onnxcal.calibrate(model, (X, Y), runtime="faulty", bootstrap=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_runtime_that_is_missing_is_said_before_any_work(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcal.inference.runtimes.parts.Command.version", lambda part: None)
+    done = cli("calibrate", "no-such.onnx", "--data", "no-such.npz", "--runtime", "emx-c")
+    assert done.exit_code == 2
+    assert "runtime 'emx-c' is not installed: cc is missing" in done.stderr.replace("emx-onnx-cgen and ", "")
+    assert "pip install 'onnxcal[emx-c]'" in done.stderr
+
+
+@pytest.mark.parametrize(("samples", "timeout"), [(0, 10.0), (10, 0.0), (10, -1.0), (10, float("nan"))])
+def test_numbers_out_of_range_are_refused(samples: int, timeout: float) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        verify(MODEL, patched(), X, runtime_samples=samples, runtime_timeout=timeout)
+
+
+def test_command_line_shows_a_table_and_exits_with_1(fault: Any, cli: Cli, tmp_path: Path) -> None:
+    fault("garbage")
+    model, after = builders.save(MODEL, tmp_path / "m.onnx"), builders.save(patched(), tmp_path / "p.onnx")
+    np.savez(tmp_path / "d.npz", x=X, labels=Y)
+    done = cli("verify", model, after, "--data", tmp_path / "d.npz", "--runtime", "faulty")
+    assert done.exit_code == 1
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "faulty garbage  FAILED" in " ".join(done.stdout.split("\n")).replace("   ", "  ")
+    assert "wrong before and after" in done.stdout
+    done = cli("verify", model, after, "--data", tmp_path / "d.npz", "--runtime", "onnxruntime", "--json")
+    document = json.loads(done.stdout)
+    assert [(r["name"], r["setting"]) for r in document["verification"]["runtimes"]][:4] == [
+        ("onnxruntime", ""),
+        ("onnxruntime", "off"),
+        ("onnxruntime", "basic"),
+        ("onnxruntime", "all"),
+    ]
+    assert all(r["passed"] for r in document["verification"]["runtimes"])
+
+
+def test_list_of_runtimes_on_the_command_line(cli: Cli) -> None:
+    done = cli("runtimes")
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")] == list(registry.NAMES)
+    states = json.loads(cli("runtimes", "--json").stdout)["runtimes"]
+    assert {state["name"]: state["installed"] for state in states}["onnxruntime"] is True
+    assert all(state["install"] for state in states)
+    assert max(map(len, done.stdout.splitlines())) <= 80
