@@ -207,7 +207,7 @@ class Calibration:
         dtype : NumPy name of the head's element type.
         """
         record = {key: _shortened(value) for key, value in self.as_json().items()}
-        given = {"prior": self.prior, "smoothing": self.smoothing}
+        given = {key: getattr(self, key) for key in ("prior", "smoothing", "replaced") if key in record}
         return record | given | {"temperature": self.recorded_temperature(dtype)}
 
     def recorded_temperature(self, dtype: str) -> float:
