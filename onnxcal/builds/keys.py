@@ -83,6 +83,11 @@ OPTIONS: Mapping[str, Key] = {
     "batch-size": Key("integer", "Samples a run.", minimum=1, word="auto"),
     "provider": Key("string", "onnxruntime execution provider."),
     "threads": Key("integer", "Threads of one run; default all cores.", minimum=1, is_result=False),
+    "runtime": Key("strings", "Other runtimes that the calibrated model must be right in; see onnxcal runtimes."),
+    "runtime-samples": Key("integer", "Samples that each of them runs.", minimum=1),
+    "runtime-timeout": Key(
+        "number", "Seconds after which one has failed.", minimum=0.001, maximum=86_400, is_result=False
+    ),
 }
 """What may stand in `[defaults]` and in a target; named as the options of `onnxcal calibrate`."""
 

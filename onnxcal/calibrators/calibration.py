@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import struct
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "output": (str,),
     "data_sha256": (str,),
 }
+
+_SMALLEST_NORMAL = 2.0**-126
+"""Of float32."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,19 @@ def _shortened(value: Any) -> Any:
 
 
 def _in_float32(value: float) -> float:
-    """The shortest decimal number that is the same in float32; the number itself beyond float32's range."""
-    with np.errstate(over="ignore", under="ignore"):
-        single = np.float32(value)
-    return float(str(single)) if np.finfo(np.float32).tiny <= single <= np.finfo(np.float32).max else value
+    """The shortest decimal number that is the same in float32; the number itself beyond float32's range.
+
+    Without NumPy, which `patch --temperature` does not import.
+    """
+    try:
+        single = _rounded(value)
+    except OverflowError:
+        return value
+    if single < _SMALLEST_NORMAL:
+        return value
+    return next(short for digits in range(1, 10) if _rounded(short := float(f"{single:.{digits}g}")) == single)
+
+
+def _rounded(value: float) -> float:
+    (single,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(single)
