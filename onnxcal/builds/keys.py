@@ -82,6 +82,9 @@ OPTIONS: Mapping[str, Key] = {
     "runtime-temperature": Key("boolean", "Make T an optional input of the graph."),
     "batch-size": Key("integer", "Samples a run.", minimum=1, word="auto"),
     "provider": Key("string", "onnxruntime execution provider."),
+    "runtime": Key("strings", "Also check the model in this runtime, or in several; all for those that are installed."),
+    "runtime-samples": Key("integer", "Samples that each of them runs.", minimum=1),
+    "runtime-timeout": Key("number", "Seconds that each of them has.", minimum=1, maximum=86_400, is_result=False),
     "threads": Key("integer", "Threads of one run; default all cores.", minimum=1, is_result=False),
 }
 """What may stand in `[defaults]` and in a target; named as the options of `onnxcal calibrate`."""

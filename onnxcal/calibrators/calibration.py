@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import struct
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -296,7 +297,13 @@ def _shortened(value: Any) -> Any:
 
 
 def _in_float32(value: float) -> float:
-    """The shortest decimal number that is the same in float32; the number itself beyond float32's range."""
-    with np.errstate(over="ignore", under="ignore"):
-        single = np.float32(value)
-    return float(str(single)) if np.finfo(np.float32).tiny <= single <= np.finfo(np.float32).max else value
+    """The shortest decimal number that is the same in float32; the number itself beyond float32's normal range.
+
+    Without NumPy, which a patch of a known temperature does not need.
+    """
+    if not 2.0**-126 <= value < 2.0**128 * (1 - 2.0**-25):
+        return value
+    single = struct.pack("<f", value)
+    (exact,) = struct.unpack("<f", single)
+    decimals = (float(f"{exact:.{digits}g}") for digits in range(1, 9))
+    return next((one for one in decimals if struct.pack("<f", one) == single), float(f"{exact:.9g}"))
