@@ -114,7 +114,8 @@ def _toml(text: str) -> dict[str, Any]:
                 "a .toml file needs tomli before Python 3.11, which is not installed",
                 hint="pip install 'onnxcal[images]', or write it as .json",
             ) from None
-    return tomllib.loads(text)
+    read: dict[str, Any] = tomllib.loads(text)
+    return read
 
 
 def _checked(given: Mapping[str, Any], where: str) -> Preprocess:
