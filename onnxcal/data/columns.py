@@ -17,6 +17,7 @@ LABEL_COLUMNS = (*LABEL_NAMES, "class")
 """What the column of labels may be called, first come first served."""
 INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")
 """What pandas makes of an index that is written too."""
+_WITHOUT_INDEX = "write it with index=False"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,12 @@ def choose_columns(
             hint=f"is '{near[0]}' it? Columns have the names of the inputs" if near else "name one column an input",
         )
     _check_count(features, known, label, where)
+    index = next((name for name in features if name in INDEX_COLUMNS), None)
+    if index is not None:  # a missing feature beside it, and the count is right
+        raise DataError(
+            f"{where}: column '{index}' looks like the index of a data frame, and would be a feature",
+            hint=_WITHOUT_INDEX,
+        )
     return Columns(where, features, label, known, False)
 
 
@@ -179,7 +186,7 @@ def _check_count(features: Sequence[str], known: Mapping[str, Declared | None], 
     if label is None:
         hint = f"name the column of labels with --label-column, or call it {', '.join(LABEL_COLUMNS)}"
     elif features[0] in INDEX_COLUMNS:
-        hint = f"'{features[0]}' looks like the index of a data frame: write it with index=False"
+        hint = f"'{features[0]}' looks like the index of a data frame: {_WITHOUT_INDEX}"
     raise DataError(
         f"{where} has {len(features)} feature columns ({_listed(features)}), {found}; input '{name}' wants {shown}",
         hint=hint,

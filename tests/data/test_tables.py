@@ -235,6 +235,9 @@ def test_lists_of_different_lengths_are_refused(table):
 COLUMNS = {
     "an id": (FRAME.assign(id=1), "3 feature columns ('age', 'weight', 'id')", "such as ids"),
     "an index": (FRAME.reset_index(names=""), "3 feature columns", "index=False"),
+    "an index in place of a feature": (
+        FRAME.drop(columns="age").reset_index(names="Unnamed: 0"), "column 'Unnamed: 0' looks like", "index=False",
+    ),
     "labels of another name": (
         FRAME.rename(columns={"label": "outcome"}), "3 feature columns ('age', 'weight', 'outcome')", "--label-column",
     ),
