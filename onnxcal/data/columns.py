@@ -106,6 +106,7 @@ def choose_columns(
     inputs: Collection[str] | Mapping[str, Declared],
     label_column: str | None,
     where: str,
+    vectors: Collection[str] = (),
 ) -> Columns:
     """Which columns are inputs and which one the labels.
 
@@ -115,6 +116,7 @@ def choose_columns(
     inputs : what the model wants, by name, where that is known.
     label_column : the name of the column of labels, None for one of `LABEL_COLUMNS` that is no input.
     where : how messages call the data.
+    vectors : columns that hold lists, as far as the data say so: one of them can be all of an only input.
 
     Raises
     ------
@@ -131,7 +133,11 @@ def choose_columns(
     features = tuple(name for name in names if name != label)
     if not features:
         raise DataError(f"{where} holds no model inputs, only {_listed(names)}", hint="add columns of features")
-    if known and set(known) <= set(features) and (len(known) > 1 or len(features) == 1 or _is_single(known)):
+    if (
+        known
+        and set(known) <= set(features)
+        and (len(known) > 1 or len(features) == 1 or _is_single(known) or set(known) <= set(vectors))
+    ):
         chosen = tuple(name for name in features if name in known)
         others = tuple(name for name in features if name not in known)
         return Columns(where, chosen, label, known, True, others)

@@ -226,6 +226,15 @@ def test_dates_are_refused(table, kind):
         everything(open_source(table(frame, "parquet"), inputs=ONE))
 
 
+def test_a_column_of_lists_named_as_the_only_input_is_that_and_others_are_left_out(table):
+    frame = pd.DataFrame({"id": [7, 8], "x": [[1.0, 2.0], [3.0, 4.0]], "y": [0, 1]})
+    source = open_source(table(frame, "parquet"), inputs={"x": Input((None, 2))})
+    inputs, labels = everything(source)
+    np.testing.assert_array_equal(inputs["x"], [[1, 2], [3, 4]])
+    assert list(labels) == [0, 1]
+    assert any("left out: 'id'" in note for note in source.notes)
+
+
 def test_lists_of_different_lengths_are_refused(table):
     frame = pd.DataFrame({"x": [[1.0], [1.0, 2.0]], "y": [0, 1]})
     with refused(DataError, "column 'x' holds lists of different lengths", hint="pad"):
