@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
-from onnxcal.builds.config import Project, Target, called, find_config, read_config
+from onnxcal.builds.config import Project, called, find_config, read_config
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.recipe import Recipe, recipe_of, why_out_of_date
 from onnxcal.builds.results import BuildResult, Status, TargetResult
 from onnxcal.builds.runner import Outcome, run_jobs
+from onnxcal.builds.target import Target
 from onnxcal.cores import available_cores
 from onnxcal.depfile import write_depfile
 from onnxcal.errors import OnnxcalError, UsageError

@@ -20,7 +20,7 @@ from tests.builds.conftest import TOML, contents, write_data, write_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = """
-import os, pathlib, time, signal
+import os, pathlib, subprocess, time, signal
 from tests import builders
 
 def wait(mine, other):
@@ -32,6 +32,7 @@ def wait(mine, other):
 
 def first():
     wait("first", "second")
+    subprocess.run(["echo", "a tool that a loader runs"], check=True)
     yield builders.labelled_data(100)
 
 def second():
