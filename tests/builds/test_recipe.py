@@ -113,6 +113,24 @@ def test_external_data_count_on_both_sides(project: Path) -> None:
     assert "is missing" in str(reason())
 
 
+def test_external_data_of_one_name_do_not_take_each_others_place(project: Path) -> None:
+    for name, seed in {"one": 0, "two": 9}.items():
+        Path(name).mkdir()
+        model = builders.classifier([builders.softmax()], output="probs", seed=seed)
+        onnx.save_model(model, f"{name}/m.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    two = '[targets.two]\nmodel = "two/m.onnx"\noutput = "out put/2.onnx"\n'
+    write_toml(TOML.replace("größe 1.onnx", "one/m.onnx") + two)
+    for target in onnxcal.build(check=True).targets:
+        assert target.status == "failed"
+        assert "'w.data'" in str(target.error)
+    (asked_for,) = onnxcal.build(["two"], check=True).targets
+    assert asked_for.status == "failed", "it would destroy what was made of the other"
+    write_toml(TOML.replace("größe 1.onnx", "one/m.onnx").replace("out put", "two") + two.replace("out put", "two"))
+    assert {target.status for target in onnxcal.build(check=True).targets} == {"failed"}, "it would destroy a model"
+    write_toml(TOML.replace("größe 1.onnx", "one/m.onnx") + two.replace("two/m", "one/m"))
+    assert {target.status for target in onnxcal.build(check=True).targets} == {"out of date"}, "they are the same file"
+
+
 def test_folded_weights_that_were_external_are_not_missed_beside_the_output(project: Path) -> None:
     model = builders.classifier([builders.softmax()], output="probs")
     apart: dict[str, Any] = {"save_as_external_data": True, "all_tensors_to_one_file": False, "size_threshold": 0}
