@@ -13,7 +13,7 @@ import pytest
 import onnxcal
 from onnxcal.errors import GateError, UsageError, VerificationError
 from onnxcal.report.junit import junit_report
-from onnxcal.verification.checks import Check, RuntimeCheck, Verification, VerifyResult
+from onnxcal.verification import Check, RuntimeCheck, Verification, VerifyResult
 from tests import builders
 from tests.cli.conftest import work  # noqa: F401  a fixture
 

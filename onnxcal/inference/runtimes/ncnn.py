@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -30,14 +31,15 @@ def convert(model: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) ->
     program = next((p for place in places for p in (Path(place, "pnnx"), Path(place, "pnnx.exe")) if p.is_file()), None)
     if program is None:
         raise RuntimeError("the package pnnx has no program for this system")
-    copy = folder / model.name
+    stem = re.sub(r"\W", "_", model.stem)  # as pnnx names what it writes, a dozen files beside the model
+    copy = folder / f"{stem}.onnx"
     if copy != model:
-        shutil.copyfile(model, copy)  # pnnx writes a dozen files beside the model
+        shutil.copyfile(model, copy)
     listed = ",".join(f"[{','.join(map(str, shape))}]f32" for shape in shapes.values())
     done = subprocess.run(
         [program, copy.name, f"inputshape={listed}", "fp16=0"], capture_output=True, text=True, check=False, cwd=folder
     )
-    param, weights = (folder / f"{model.stem}.ncnn.{suffix}" for suffix in ("param", "bin"))
+    param, weights = (folder / f"{stem}.ncnn.{suffix}" for suffix in ("param", "bin"))
     if done.returncode or not param.is_file():
         lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
         raise RuntimeError(f"pnnx cannot convert the model: {lines[-1]}")
