@@ -83,6 +83,8 @@ def why_out_of_date(project: Project, target: Target, recipe: Recipe, digests: D
     output = project.folder / target.output
     if not output.exists():
         return f"there is no {target.output}"
+    if not output.is_file():  # opening a pipe would wait for ever
+        raise UsageError(f"'{target.output}' is there, and is no ordinary file", hint=_REMOVE)
     try:
         patched = open_model(output)
         entries = calibrated_heads(patched)

@@ -248,6 +248,12 @@ def test_what_is_no_calibrated_model_is_not_replaced(content: bytes, project: Pa
     assert Path("out put/ü.onnx").read_bytes() == content
 
 
+def test_a_pipe_in_the_place_of_the_output_is_not_waited_for(project: Path) -> None:
+    os.mkfifo("out put/ü.onnx")
+    (target,) = onnxcal.build(check=True).targets
+    assert target.error == "'out put/ü.onnx' is there, and is no ordinary file"
+
+
 def test_jobs_and_check_and_force_that_make_no_sense_are_refused(project: Path) -> None:
     for options in (
         {"jobs": 0}, {"check": True, "force": True}, {"check": True, "depfile": "x.d"}, {"depfile": "nowhere/x.d"},
