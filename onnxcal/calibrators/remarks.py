@@ -37,8 +37,8 @@ def _next_to_useless(calibration: Calibration) -> tuple[str, ...]:
     if low > 0 and math.log(high) - math.log(low) < 2:
         return ()
     return (
-        f"T = {calibration.temperature:.4g} (95 % interval {low:.3g} to {high:.3g}): by these samples the labels may have "
-        "nothing to do with the logits; pass more, and check that labels and inputs are in the same order",
+        f"T = {calibration.temperature:.4g} (95 % interval {low:.3g} to {high:.3g}): by these samples the labels may "
+        "have nothing to do with the logits; pass more, and check that labels and inputs are in the same order",
     )
 
 
