@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,6 +86,29 @@ def place(temporary: Path, target: Path) -> None:
     real = Path(os.path.realpath(target))
     os.chmod(temporary, _mode_for(real))
     os.replace(temporary, real)
+
+
+def place_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Rename several finished files to their targets; if one fails, all is as it was before."""
+    placed: list[tuple[Path, Path | None]] = []
+    try:
+        for temporary, target in pairs:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            kept = temporary.with_name(f"{temporary.name}.kept") if target.exists() else None
+            if kept is not None:
+                os.link(os.path.realpath(target), kept)
+            placed.append((target, kept))
+            place(temporary, target)
+    except BaseException as error:
+        for target, kept in reversed(placed):
+            if kept is not None:
+                os.replace(kept, os.path.realpath(target))
+            else:
+                target.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(pairs[len(placed) - 1][1], error) from None
+        raise
 
 
 def cannot_write(target: Path, error: OSError) -> UsageError:

@@ -76,6 +76,13 @@ def runtime_options() -> Callable[[Function], Function]:
             help="Also check the model in this runtime; may be repeated; all for those that are installed (onnxcal "
             "runtimes lists them).",
         ),
+        runtime_limits(),
+    )  # fmt: skip
+
+
+def runtime_limits() -> Callable[[Function], Function]:
+    """How far a runtime is asked."""
+    return _all(
         click.option(
             "--runtime-samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
             help="Samples that each of them runs.",
