@@ -9,6 +9,7 @@ from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.remarks import got_worse
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
+from onnxcal.graph.targets import TargetFit
 
 if TYPE_CHECKING:
     import onnx
@@ -78,6 +79,8 @@ class PatchResult:
     """What the user should know, one sentence each."""
     folded: tuple[str, ...] = ()
     """Names of the weights that T was folded into; empty without `fold`."""
+    targets: tuple[TargetFit, ...] = ()
+    """Every target that was asked for, all of which it fits."""
     proto: onnx.ModelProto | None = field(default=None, repr=False, metadata={"json": False})
     """The patched model in memory, if no file was asked for."""
 

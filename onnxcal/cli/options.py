@@ -212,6 +212,14 @@ def gate_options() -> Callable[[Function], Function]:
     )  # fmt: skip
 
 
+def target_option() -> Callable[[Function], Function]:
+    """`--target`."""
+    return click.option(
+        "--target", metavar="NAME==VERSION", multiple=True,
+        help="Gate: onnxruntime==1.17 (or another) can load it, by IR version, opsets and operators; may be repeated.",
+    )  # fmt: skip
+
+
 def junit_option() -> Callable[[Function], Function]:
     """`--junit`."""
     return click.option(

@@ -163,7 +163,7 @@ def _target(file: ModelFile, output: str | os.PathLike[str] | None, form: Format
     if output is None:
         if file.path is None:
             raise UsageError("a model in memory has no name to go by", hint="pass output")
-        return file.path.with_suffix(form.suffix)
+        return file.path.with_suffix(".ncnn.param" if form.name == "ncnn" else form.suffix)  # as pnnx names it
     if Path(output).suffix != form.suffix:
         raise UsageError(
             f"'{output}' does not end in {form.suffix}, as --to {form.name} has it",
@@ -208,7 +208,7 @@ def _convert(
             f"the converter to {form.name} refuses {file.name}: {error}", hint="nothing was written; try another --to"
         ) from None
     if SIDECAR in form.beside:
-        target.with_suffix(SIDECAR).write_text("\n".join(metadata.values()) + "\n", encoding="utf-8")
+        form.files(target)[-1].write_text("\n".join(metadata.values()) + "\n", encoding="utf-8")
     made = form.files(target)
     missing = [each.name for each in made if not each.is_file()]
     if missing:

@@ -22,13 +22,19 @@ class Format:
     suffix: str
     """Of its main file."""
     beside: tuple[str, ...] = ()
-    """Suffixes of the files beside it, of the same stem."""
+    """Of the files beside it: a sidecar adds to its name, the others replace its suffix."""
     compresses: bool = False
     """Whether its converter can round weights to float16."""
 
     def files(self, target: Path) -> tuple[Path, ...]:
         """All files, the main one first."""
-        return (target, *(target.with_suffix(suffix) for suffix in self.beside))
+        return (
+            target,
+            *(
+                target.with_name(target.name + suffix) if suffix == SIDECAR else target.with_suffix(suffix)
+                for suffix in self.beside
+            ),
+        )
 
 
 FORMATS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +14,18 @@ CONFIG_SUFFIX = ".required_operators.config"
 
 
 def convert(model: Path, target: Path) -> None:
-    """Write a model as .ort, optimised for any processor, and the operators it needs beside it."""
+    """Write a model as .ort, optimised for any processor, and the operators it needs beside it.
+
+    The target stands beside the model, with its stem. The converter's remarks, which name folders, are left out.
+    """
     from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
 
     convert_onnx_models_to_ort(
         model, output_dir=target.parent, optimization_styles=[OptimizationStyle.Fixed], allow_conversion_failures=False
     )
-    made = target.parent / f"{model.stem}{SUFFIX}"
-    for suffix, place in ((SUFFIX, target), (CONFIG_SUFFIX, target.with_suffix(CONFIG_SUFFIX))):
-        if made.with_suffix(suffix) != place:
-            shutil.move(made.with_suffix(suffix), place)
+    config = target.with_suffix(CONFIG_SUFFIX)
+    lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("#")), encoding="utf-8")
 
 
 def open_ort(path: Path, *, provider: str | None, optimisations: Optimisations) -> Session:
