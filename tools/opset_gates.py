@@ -2,8 +2,9 @@
 
     python tools/opset_gates.py 1.17 1.19 1.22
 
-Small models, one for each IR and opset version, are loaded by that version; the highest that it takes is what the table
-in `onnxcal.graph.targets` must say. Exit code 1 where it says something else. Without versions, those of the table.
+Small models with the nodes of a patch, one for each IR and opset version, are loaded by that version; the highest that
+it takes is what the table in `onnxcal.graph.targets` must say. Exit code 1 where it says something else. Without
+versions, those of the table.
 """
 
 from __future__ import annotations
@@ -66,13 +67,15 @@ def write_models(folder: Path) -> Iterator[str]:
     for kind, numbers in (("ir", IR_VERSIONS), ("onnx", OPSETS), ("ml", ML_OPSETS)):
         for number in numbers:
             opsets = {"": PLAIN_OPSET if kind != "onnx" else number}
-            node = helper.make_node("Softmax", ["x"], ["y"])
+            nodes = [helper.make_node("Div", ["x", "T"], ["z"]), helper.make_node("Softmax", ["z"], ["y"])]
             if kind == "ml":
                 opsets["ai.onnx.ml"] = number
-                node = helper.make_node("Normalizer", ["x"], ["y"], domain="ai.onnx.ml", norm="L1")
+                nodes[1] = helper.make_node("Normalizer", ["z"], ["y"], domain="ai.onnx.ml", norm="L1")
             value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy"]
             model = helper.make_model(
-                helper.make_graph([node], kind, value[:1], value[1:]),
+                helper.make_graph(
+                    nodes, kind, value[:1], value[1:], [helper.make_tensor("T", TensorProto.FLOAT, [1], [2.0])]
+                ),
                 opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
                 ir_version=number if kind == "ir" else PLAIN_IR,
             )

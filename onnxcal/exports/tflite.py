@@ -19,7 +19,7 @@ In an environment of its own:
 
 ```sh
 pip install onnx2tf tensorflow ai-edge-litert onnxruntime
-onnx2tf -i {path} -o litert
+onnx2tf -i {quoted} -o litert
 ```
 
 Pictures in NCHW become NHWC; `-kat NAME` keeps an input as it is. Names of inputs and outputs change, their order does
@@ -64,7 +64,8 @@ def recipe(model: ModelFile, entries: Sequence[CalibratedHead]) -> str:
     stem = path.replace("\\", "/").rpartition("/")[2].removesuffix(".onnx")
     return _TEXT.format(
         name=model.name,
-        path=shlex.quote(path) if shlex.quote(path) == path else path,
+        path=path,
+        quoted=shlex.quote(path),
         calibrated=", ".join(
             f"'{name}' with T = {float(entry.calibration['temperature']):.6g}"
             for name, entry in zip(names, entries, strict=True)
