@@ -91,23 +91,25 @@ def place(temporary: Path, target: Path) -> None:
 def place_all(pairs: Sequence[tuple[Path, Path]]) -> None:
     """Rename several finished files to their targets; if one fails, all is as it was before."""
     placed: list[tuple[Path, Path | None]] = []
+    target = pairs[0][1]
     try:
-        for temporary, target in pairs:
+        for temporary, _ in pairs:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+        for temporary, target in pairs:
             kept = temporary.with_name(f"{temporary.name}.kept") if target.exists() else None
             if kept is not None:
                 os.link(os.path.realpath(target), kept)
             placed.append((target, kept))
             place(temporary, target)
     except BaseException as error:
-        for target, kept in reversed(placed):
+        for place_of, kept in reversed(placed):
             if kept is not None:
-                os.replace(kept, os.path.realpath(target))
+                os.replace(kept, os.path.realpath(place_of))
             else:
-                target.unlink(missing_ok=True)
+                place_of.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise cannot_write(pairs[len(placed) - 1][1], error) from None
+            raise cannot_write(target, error) from None
         raise
 
 

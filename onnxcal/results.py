@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,28 @@ class SetTemperatureResult:
     """T until now."""
     calibration: Calibration
     """What the file says from now on."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, one sentence each."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What `export` wrote."""
+
+    model: FileRecord
+    """The calibrated model."""
+    output: FileRecord
+    """The main file of what it was converted to."""
+    to: str
+    """The format."""
+    files: tuple[str, ...]
+    """Every file that was written, the main one first."""
+    temperatures: Mapping[str, float]
+    """T by the output that it calibrates."""
+    verification: Verification | None
+    """The calibrated model in onnxruntime, and the files in their own runtime; None of a recipe."""
+    operators_added: tuple[str, ...] = ()
+    """Of .ort: what a minimal build needs that it did not need for the unpatched model."""
     warnings: tuple[str, ...] = ()
     """What the user should know, one sentence each."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +32,10 @@ from onnxcal.inference.runtimes.client import RuntimeFailed, RuntimeProcess
 from onnxcal.inference.runtimes.runtime import Conversion, Job, Runtime
 from onnxcal.inference.session import open_session
 from onnxcal.inference.sources import source_for
-from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, Verification, runtime_options, verify_file
+from onnxcal.results import ExportResult
+from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_options, verify_file
 from onnxcal.verification.committed import DRAWN_SAMPLES, drawn_inputs
 from onnxcal.verification.runtimes import Converted, laid_out
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What `export` wrote."""
-
-    model: FileRecord
-    """The calibrated model."""
-    output: FileRecord
-    """The main file of what it was converted to."""
-    to: str
-    """The format."""
-    files: tuple[str, ...]
-    """Every file that was written, the main one first."""
-    temperatures: Mapping[str, float]
-    """T by the output that it calibrates."""
-    verification: Verification | None
-    """The calibrated model in onnxruntime, and the files in their own runtime; None of a recipe."""
-    operators_added: tuple[str, ...] = ()
-    """Of .ort: what a minimal build needs that it did not need for the unpatched model."""
-    warnings: tuple[str, ...] = ()
-    """What the user should know, one sentence each."""
 
 
 def export(
@@ -249,8 +228,6 @@ def _temperatures(entries: Sequence[CalibratedHead]) -> dict[str, float]:
 
 
 def _record(path: Path) -> FileRecord:
-    import hashlib
-
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return FileRecord(os.fspath(path), lambda: digest)
 

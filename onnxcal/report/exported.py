@@ -10,7 +10,7 @@ from onnxcal.report.runtimes import print_runtime_checks
 from onnxcal.report.terminal import verdict
 
 if TYPE_CHECKING:
-    from onnxcal.exports.export import ExportResult
+    from onnxcal.results import ExportResult
 
 
 def print_exported(result: ExportResult, verbose: bool) -> None:

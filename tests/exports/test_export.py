@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import shutil
 import subprocess
@@ -18,8 +19,7 @@ from onnx import numpy_helper
 from scipy.special import softmax
 
 import onnxcal
-from onnxcal import ModelError, UsageError, VerificationError
-from onnxcal.exports import export as export_module
+from onnxcal import ModelError, UsageError, VerificationError, atomic
 from onnxcal.exports import formats
 from onnxcal.inference.runtimes import registry
 from onnxcal.inference.runtimes.parts import Distribution
@@ -124,7 +124,7 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("garbage", VerificationError, "mis-runs the model"),
         ("ignores T", VerificationError, "wrong only after: the patch"),
         ("drops a class", VerificationError, "has shape"),
-        ("converter refuses", ModelError, "refuses 'p.onnx': Div is not known"),
+        ("converter refuses", ModelError, r"refuses '.*p\.onnx': Div is not known"),
         ("converter crashes", ModelError, "SIGSEGV"),
         ("converter makes nothing", ModelError, r"made no after\.faulty"),
     ],
@@ -146,13 +146,14 @@ def test_a_file_that_cannot_be_placed_takes_the_others_back(
     fault("right")
     patched.with_suffix(".faulty").write_text("older")
     before = contents(patched.parent)
-    real = export_module.place_all
+    real = atomic.place
 
-    def with_the_last_one_lost(pairs: Any) -> None:
-        pairs[-1][0].unlink()
-        real(pairs)
+    def full_disk(temporary: Path, target: Path) -> None:
+        if target.suffix == ".json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(temporary, target)
 
-    monkeypatch.setattr(export_module, "place_all", with_the_last_one_lost)
+    monkeypatch.setattr(atomic, "place", full_disk)
     with pytest.raises(UsageError, match=r"cannot write .*p\.faulty\.calibration\.json"):
         onnxcal.export(patched, to="faulty", data=X, force=True)
     assert contents(patched.parent) == before
@@ -177,7 +178,7 @@ def test_what_needs_files_that_will_not_be_there_is_wrong(tmp_path: Path, fault:
     """A converter that leaves weights in the .onnx file's external data must not pass because those lie beside it."""
     fault("right")
     onnx.save(  # noqa: TID251  external data are what is wanted
-        MODEL, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+        builders.classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
     )
     onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx")
     with pytest.raises(VerificationError, match="runs the unpatched model, but not the patched one"):
@@ -232,7 +233,7 @@ def test_on_the_command_line(patched: Path, cli: Cli, monkeypatch: pytest.Monkey
         (["p.onnx", "--to", "ort", "-o", "x.xml"], "does not end in .ort"),
         (["p.onnx", "--to", "ort", "--compress"], "--compress does nothing with --to ort"),
         (["p.onnx", "--to", "ort", "--labels", "y.npy", "-o", "x.ort"], "--labels does nothing without --data"),
-        (["p.onnx", "--to", "tflite-recipe", "--data", "d.npz"], "--data does nothing"),
+        (["p.onnx", "--to", "tflite-recipe", "--data", "d.npz", "-o", "x.md"], "--data does nothing"),
     ):
         refused = cli("export", *words)
         assert (refused.exit_code, refused.stdout) == (2, ""), words
