@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -99,7 +100,7 @@ def place_all(pairs: Sequence[tuple[Path, Path]]) -> None:
         for temporary, target in pairs:
             kept = temporary.with_name(f"{temporary.name}.kept") if target.exists() else None
             if kept is not None:
-                os.link(os.path.realpath(target), kept)
+                shutil.copyfile(target, kept)
             placed.append((target, kept))
             place(temporary, target)
     except BaseException as error:
