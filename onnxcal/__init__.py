@@ -21,6 +21,7 @@ from onnxcal.version import __version__
 
 if TYPE_CHECKING:
     from onnxcal import plots as plots
+    from onnxcal import sklearn as sklearn
     from onnxcal import torch as torch
     from onnxcal.builds.build import build
     from onnxcal.calibrators import Calibration, fit
@@ -52,7 +53,7 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "set_temperature": "onnxcal.patched",
     "verify": "onnxcal.verification",
 }
-_MODULES = ("plots", "torch")  # imported by those who use them; the latter only where torch is installed
+_MODULES = ("plots", "sklearn", "torch")  # imported by those who use them; the last only where torch is installed
 
 __all__ = [
     "Calibration",
@@ -95,4 +96,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "plots"]
+    return [*__all__, "plots", "sklearn"]

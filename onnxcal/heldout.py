@@ -34,6 +34,9 @@ def fit_and_measure(
     final = replace(fit_sample(sample, **fitting), output=collected.head.output, data_sha256=collected.data_sha256)
     how: dict[str, Any] = {"resamples": resamples, "seed": seed}
     if evaluation is not None:
+        if evaluation.data_sha256 == collected.data_sha256:
+            said = "the evaluation data are the data that T was fitted on: their scores are not held out"
+            final = replace(final, warnings=(*final.warnings, said))
         return measured(final, evaluation.labelled, split="eval", **how)
     if not holdout:
         return measured(final, sample, split="fit", **how)

@@ -161,3 +161,10 @@ def test_a_binary_calibration_does_not_fit_a_head_of_four_classes() -> None:
     for model in (logits, MODEL):
         with pytest.raises(onnxcal.OnnxcalError, match="binary"):
             onnxcal.patch(model, binary)
+
+
+@pytest.mark.parametrize("bridge", ["plots", "sklearn"])
+def test_a_bridge_is_there_without_being_imported_by_name(bridge: str) -> None:
+    program = f"import onnxcal; assert {bridge!r} in dir(onnxcal); print(onnxcal.{bridge}.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"onnxcal.{bridge}"

@@ -108,6 +108,12 @@ def test_eval_data_are_measured_with_the_final_temperature() -> None:
     assert result.metrics.after.nll == pytest.approx(after, rel=1e-6)
 
 
+def test_evaluation_data_that_were_fitted_on_are_told() -> None:
+    (said,) = onnxcal.calibrate(MODEL, (X, Y), eval_data=(X.copy(), Y.copy())).warnings
+    assert "evaluation data are the data that T was fitted on" in said
+    assert not onnxcal.calibrate(MODEL, (X, Y), eval_data=(X[:-1], Y[:-1])).warnings
+
+
 def test_no_holdout_measures_on_what_was_fitted_on() -> None:
     result = onnxcal.calibrate(MODEL, (X, Y), no_holdout=True)
     z = collect_logits(MODEL, (X, Y)).values

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from onnxcal.data.preprocess import open_preprocess
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -42,17 +44,29 @@ def test_every_shell_block_behind_the_quick_start_runs(folder: Path):
     assert (folder / "original.onnx").read_bytes() == (folder / "digits.onnx").read_bytes()
 
 
-def test_the_page_for_those_in_a_hurry_runs(tmp_path: Path):
-    folder = tmp_path
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [
+        ("is_it_calibrated", ("report.html", "temperature.svg", "reliability.svg")),
+        ("edge", ("folded.onnx", "tunable.onnx", "before-quantising.onnx")),
+    ],
+)
+def test_a_page_runs(page: str, written: tuple[str, ...], tmp_path: Path):
     for name in ("digits.onnx", "digits.npz"):
-        shutil.copy(ROOT / "onnxcal" / "demo_data" / name, folder)
-    page = (ROOT / "examples" / "is_it_calibrated" / "README.md").read_text(encoding="utf-8")
-    for block in blocks("sh", page):
-        run(["bash", "-euo", "pipefail", "-c", block], folder)
-    for name in ("report.html", "temperature.svg", "reliability.svg"):
-        assert (folder / name).stat().st_size > 1000
-    for block in blocks("python", page):
-        run([sys.executable, "-W", "error", "-c", block], folder)
+        shutil.copy(ROOT / "onnxcal" / "demo_data" / name, tmp_path)
+    text = (ROOT / "examples" / page / "README.md").read_text(encoding="utf-8")
+    for block in blocks("sh", text):
+        run(["bash", "-euo", "pipefail", "-c", block], tmp_path)
+    for block in blocks("python", text):
+        run([sys.executable, "-W", "error", "-c", block], tmp_path)
+    for name in written:
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_the_keys_on_the_page_of_data_are_understood(tmp_path: Path):
+    (text,) = blocks("toml", (ROOT / "examples" / "data" / "README.md").read_text(encoding="utf-8"))
+    (tmp_path / "preprocess.toml").write_text(text)
+    assert open_preprocess(tmp_path / "preprocess.toml").crop == (224, 224)
 
 
 def test_every_python_block_runs(folder: Path):

@@ -1,6 +1,6 @@
 """Quantise a network to 8 bits, then calibrate what was quantised, with one data reader for both.
 
-Usage: python examples/quantized/quantized.py [--picture reliability.svg] [--images N]
+Usage: python examples/quantized/quantized.py [--picture reliability.svg] [--small]
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ def quantise(target: Path, reader: Digits, options: dict[str, Any]) -> None:
 
 def main() -> list[Row]:
     parser = argparse.ArgumentParser(description="Quantise, then calibrate.")
-    parser.add_argument("--images", type=int, default=1597, help="how many of the demo's images to use")
+    parser.add_argument("--small", action="store_true", help="600 of the demo's 1,597 images")
     parser.add_argument("--picture", type=Path, help="draw the int8 file's reliability diagram")
     arguments = parser.parse_args()
     with np.load(DEMO_DATA / "digits.npz") as file:
-        order = np.random.default_rng(0).permutation(len(file["labels"]))[: arguments.images]
+        order = np.random.default_rng(0).permutation(len(file["labels"]))[: 600 if arguments.small else None]
         images, labels = file["image"][order], file["labels"][order]
     half = len(labels) // 2
     reader, held_out = Digits(images[:half], labels[:half]), (images[half:], labels[half:])

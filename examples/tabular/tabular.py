@@ -1,6 +1,6 @@
 """From fitted scikit-learn and LightGBM classifiers to calibrated ONNX files.
 
-Usage: python examples/tabular/tabular.py [--picture reliability.svg] [--trees N]
+Usage: python examples/tabular/tabular.py [--picture reliability.svg] [--trees N] [--small]
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def classifiers(trees: int) -> dict[str, Any]:
 
 def main() -> list[Row]:
     parser = argparse.ArgumentParser(description="Calibrate tabular classifiers and export them to ONNX.")
+    parser.add_argument("--small", action="store_true", help="10 trees, as --trees 10")
     parser.add_argument("--trees", type=int, default=100, help="trees of the boosted classifier")
     parser.add_argument("--picture", type=Path, help=f"draw the reliability diagram of {PICTURED}")
     arguments = parser.parse_args()
@@ -63,7 +64,7 @@ def main() -> list[Row]:
     rows = list[Row]()
     print(f"{'':19} {'T':>6} {'scikit-learn 1/β':>17} {'accuracy':>9} | NLL            | ECE")
     with tempfile.TemporaryDirectory() as folder:
-        for name, classifier in classifiers(arguments.trees).items():
+        for name, classifier in classifiers(10 if arguments.small else arguments.trees).items():
             classifier.fit(X, y)
             path, plain = Path(folder) / f"{name}.onnx", Path(folder) / f"{name}.plain.onnx"
             result = onnxcal.sklearn.export_calibrated(classifier, X_valid, y_valid, path)

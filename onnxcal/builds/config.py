@@ -249,7 +249,8 @@ def _tool_table(document: Mapping[str, Any]) -> Any:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            read: dict[str, Any] = tomllib.load(file)
+            return read
     except OSError as error:
         raise UsageError(f"cannot read '{called(path)}': {error.strerror}", hint="check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

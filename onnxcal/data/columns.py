@@ -17,6 +17,7 @@ LABEL_COLUMNS = (*LABEL_NAMES, "class")
 """What the column of labels may be called, first come first served."""
 INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")
 """What pandas makes of an index that is written too."""
+_WITHOUT_INDEX = "write it with index=False"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def choose_columns(
     inputs: Collection[str] | Mapping[str, Declared],
     label_column: str | None,
     where: str,
+    vectors: Collection[str] = (),
 ) -> Columns:
     """Which columns are inputs and which one the labels.
 
@@ -114,6 +116,7 @@ def choose_columns(
     inputs : what the model wants, by name, where that is known.
     label_column : the name of the column of labels, None for one of `LABEL_COLUMNS` that is no input.
     where : how messages call the data.
+    vectors : columns that hold lists, as far as the data say so: one of them can be all of an only input.
 
     Raises
     ------
@@ -130,7 +133,11 @@ def choose_columns(
     features = tuple(name for name in names if name != label)
     if not features:
         raise DataError(f"{where} holds no model inputs, only {_listed(names)}", hint="add columns of features")
-    if known and set(known) <= set(features) and (len(known) > 1 or len(features) == 1 or _is_single(known)):
+    if (
+        known
+        and set(known) <= set(features)
+        and (len(known) > 1 or len(features) == 1 or _is_single(known) or set(known) <= set(vectors))
+    ):
         chosen = tuple(name for name in features if name in known)
         others = tuple(name for name in features if name not in known)
         return Columns(where, chosen, label, known, True, others)
@@ -143,6 +150,12 @@ def choose_columns(
             hint=f"is '{near[0]}' it? Columns have the names of the inputs" if near else "name one column an input",
         )
     _check_count(features, known, label, where)
+    index = next((name for name in features if name in INDEX_COLUMNS), None)
+    if index is not None:  # a missing feature beside it, and the count is right
+        raise DataError(
+            f"{where}: column '{index}' looks like the index of a data frame, and would be a feature",
+            hint=_WITHOUT_INDEX,
+        )
     return Columns(where, features, label, known, False)
 
 
@@ -179,7 +192,7 @@ def _check_count(features: Sequence[str], known: Mapping[str, Declared | None], 
     if label is None:
         hint = f"name the column of labels with --label-column, or call it {', '.join(LABEL_COLUMNS)}"
     elif features[0] in INDEX_COLUMNS:
-        hint = f"'{features[0]}' looks like the index of a data frame: write it with index=False"
+        hint = f"'{features[0]}' looks like the index of a data frame: {_WITHOUT_INDEX}"
     raise DataError(
         f"{where} has {len(features)} feature columns ({_listed(features)}), {found}; input '{name}' wants {shown}",
         hint=hint,

@@ -104,7 +104,8 @@ class DatasetSource(StreamedSource):
         if row is None:
             raise DataError(f"{name} holds no samples", hint="pass at least one labelled sample")
         images = [column for column, values in row.items() if _is_image(values[0])]
-        self._columns = self._choose(list(row), images, inputs, label_column)
+        vectors = [column for column, values in row.items() if np.ndim(values[0]) > 0]
+        self._columns = self._choose(list(row), images, inputs, label_column, vectors)
         if not custom:
             if hasattr(dataset, "select_columns"):
                 dataset = dataset.select_columns(list(self._columns.names))
@@ -162,6 +163,7 @@ class DatasetSource(StreamedSource):
         images: Sequence[str],
         inputs: Collection[str] | Mapping[str, Declared],
         label_column: str | None,
+        vectors: Sequence[str],
     ) -> Columns:
         if images and self._how is None:
             raise UsageError(
@@ -169,7 +171,7 @@ class DatasetSource(StreamedSource):
                 hint="pass --preprocess: a preset such as imagenet, or a .toml or .json file",
             )
         if self._how is None:
-            return choose_columns(names, inputs, label_column, self.name)
+            return choose_columns(names, inputs, label_column, self.name, vectors)
         if len(images) != 1:
             raise UsageError(
                 f"{self.name} has {len(images) or 'no'} columns of images, and --preprocess is for one",

@@ -38,7 +38,8 @@ class Preprocess:
     scale: float = 1.0
     """What white becomes before `mean` and `std`: 1 (pixels from 0 to 1) or 255 (as they are)."""
     mean: tuple[float, ...] | None = None
-    """Subtracted, one number a channel, in the units of `scale` and the order of `color`."""
+    """Subtracted, one number a channel, in the units of `scale` and the order of `color`: of a preset whose colour is
+    turned around, they turn with it."""
     std: tuple[float, ...] | None = None
     """Divided by after that."""
     layout: str = "NCHW"
@@ -114,7 +115,8 @@ def _toml(text: str) -> dict[str, Any]:
                 "a .toml file needs tomli before Python 3.11, which is not installed",
                 hint="pip install 'onnxcal[images]', or write it as .json",
             ) from None
-    return tomllib.loads(text)
+    read: dict[str, Any] = tomllib.loads(text)
+    return read
 
 
 def _checked(given: Mapping[str, Any], where: str) -> Preprocess:
@@ -123,7 +125,7 @@ def _checked(given: Mapping[str, Any], where: str) -> Preprocess:
         preset = values.pop("preset")
         if not isinstance(preset, str) or preset not in PRESETS:
             raise UsageError(f"{where}: there is no preset '{preset}'", hint=_nearest(str(preset), PRESETS))
-        values = {**PRESETS[preset], **values}
+        values = {**_turned(PRESETS[preset], values), **values}
     for key in values:
         if key not in KEYS:
             raise UsageError(f"{where}: there is no key '{key}'", hint=_nearest(str(key), (*KEYS, "preset")))
@@ -149,6 +151,15 @@ def _checked(given: Mapping[str, Any], where: str) -> Preprocess:
     return made
 
 
+def _turned(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A preset whose mean and std follow its channels where `changes` turns their order around."""
+    orders = {"RGB", "BGR"}
+    color = str(changes.get("color")).upper()
+    if color not in orders or {color, preset.get("color", "RGB")} != orders:
+        return preset
+    return {key: value[::-1] if key in ("mean", "std") else value for key, value in preset.items()}
+
+
 def _check_together(made: Preprocess, where: str) -> None:
     if made.dtype == "uint8" and (made.mean is not None or made.std is not None or made.scale != 255):
         raise UsageError(
@@ -157,6 +168,17 @@ def _check_together(made: Preprocess, where: str) -> None:
         )
     if made.std is not None and min(made.std) <= 0:
         raise UsageError(f"{where}: std has a number that is not positive", hint="write one positive number a channel")
+    for key, numbers in (("mean", made.mean or ()), ("std", made.std or ())):
+        if max(numbers, default=0) > made.scale:
+            raise UsageError(
+                f"{where}: {key} {max(numbers):g} is larger than white, which is {made.scale:g}",
+                hint=f"write scale = 255 if {key} is of pixels from 0 to 255, else divide it by 255",
+            )
+    if made.scale == 255 and made.mean is not None and 0 < max(made.mean) <= 1:
+        raise UsageError(
+            f"{where}: mean {max(made.mean):g} is of pixels from 0 to 1, but scale is 255",
+            hint="write scale = 1, or multiply mean and std by 255",
+        )
     if made.crop is not None and made.resize is not None:
         sides = (made.resize, made.resize) if isinstance(made.resize, int) else made.resize
         if made.crop[0] > sides[0] or made.crop[1] > sides[1]:

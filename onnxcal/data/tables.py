@@ -62,7 +62,7 @@ class TableSource(StreamedSource):
                 raise DataError(
                     f"'{file.path}' has other columns than '{first.path}'", hint="shards have the same columns in order"
                 )
-        self._columns = choose_columns(first.names, inputs, label_column, self.name)
+        self._columns = choose_columns(first.names, inputs, label_column, self.name, first.vectors)
         self._texts = classes is not None and any(isinstance(name, str) for name in classes)
         counts = [file.n_rows for file in self._files]
         self.n_samples = None if None in counts else sum(n for n in counts if n is not None)
@@ -93,6 +93,7 @@ class _File(Protocol):
     names: list[str]
     n_rows: int | None
     doubles: frozenset[str]
+    vectors: frozenset[str]
 
     def pieces(self, columns: Columns, texts: bool, size: int) -> Iterator[Any]:
         """Record batches with the columns that are read; labels are texts if `texts` says so and the file can."""
@@ -107,6 +108,7 @@ class _Parquet:
     names: list[str]
     n_rows: int | None
     doubles: frozenset[str]
+    vectors: frozenset[str]
 
     def pieces(self, columns: Columns, texts: bool, size: int) -> Iterator[Any]:
         """Row group by row group."""
@@ -132,6 +134,7 @@ class _Csv:
     types: Mapping[str, Any]
     n_rows: int | None = None
     doubles: frozenset[str] = frozenset()
+    vectors: frozenset[str] = frozenset()
 
     def pieces(self, columns: Columns, texts: bool, size: int) -> Iterator[Any]:
         """About a megabyte of text at a time; whole numbers are read as float64, for others may follow."""
@@ -169,7 +172,8 @@ def _open(path: Path) -> _File:
 
             with parquet.ParquetFile(path) as file:
                 doubles = frozenset(field.name for field in file.schema_arrow if str(field.type) == "double")
-                return _Parquet(path, list(file.schema_arrow.names), file.metadata.num_rows, doubles)
+                vectors = frozenset(field.name for field in file.schema_arrow if field.type.num_fields == 1)
+                return _Parquet(path, list(file.schema_arrow.names), file.metadata.num_rows, doubles, vectors)
         with _csv_reader(path, {}, None) as reader:
             schema = reader.schema
     except (OSError, ValueError) as error:

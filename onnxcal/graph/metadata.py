@@ -119,7 +119,7 @@ def undo_of(model: ModelFile) -> Undo:
 
 def with_metrics(calibration: Mapping[str, Any], metrics: RecordedMetrics | None) -> dict[str, Any]:
     """A calibration as JSON data, and its scores if they are known: what `CalibratedHead.calibration` holds."""
-    return {**calibration, **({} if metrics is None else {"metrics": metrics.as_json()})}
+    return {**calibration, **({} if metrics is None else {"metrics": RecordedMetrics.of(metrics).as_json()})}
 
 
 def recorded_metrics(model: ModelFile, head: CalibratedHead) -> RecordedMetrics | None:

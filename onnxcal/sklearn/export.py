@@ -180,6 +180,7 @@ def export(
         )  # fmt: skip
 
     result = _read(patched, estimator, raw=raw, multilabel=False)
+    result = replace(result, warnings=(*result.warnings, *(f"scikit-learn: {note}" for note in found.notes)))
     expected = np.asarray(calibrated.predict_proba(inputs.seen), np.float64)
     floored = _floored(result.head)
     scores = predictions.raw if found.on_decision else predictions.scores(floored=floored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from onnxcal.errors import ModelError
 from onnxcal.sklearn.estimators import last_step, name_of, unwrapped, with_last_step
 from onnxcal.sklearn.scores import FloatArray, Predictions
+
+_SEARCHED = 10.0
+"""scikit-learn looks for log β between −10 and 10."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class FittedTemperature:
     """T of softmax(z/T), and of σ(s/T) for a binary classifier's score s."""
     on_decision: bool
     """Whether scikit-learn divides the `decision_function`, rather than the logarithms of `predict_proba`."""
+    notes: tuple[str, ...] = ()
+    """Why T may be another than the best."""
 
 
 def is_calibrated(estimator: Any) -> bool:
@@ -40,7 +46,7 @@ def fitted_temperature(estimator: Any) -> FittedTemperature:
     Raises
     ------
     ModelError
-        It is none, another method was used, or it averages several classifiers.
+        It is none, another method was used, it averages several classifiers, or the search for β ended at its end.
     """
     if not is_calibrated(estimator):
         raise ModelError(
@@ -64,9 +70,16 @@ def fitted_temperature(estimator: Any) -> FittedTemperature:
     base = _with_classes(unwrapped(inner.estimator), outer.classes_)
     on_decision = hasattr(inner.estimator, "decision_function")
     beta = float(inner.calibrators[0].beta_)
+    notes = _about_classes(outer.classes_)
+    if abs(math.log(beta)) > _SEARCHED - 0.01:
+        raise ModelError(
+            f"scikit-learn found no best temperature: its search ended where it must, at 1/β = {1 / beta:.3g}"
+            + "".join(f"; {note}" for note in notes),
+            hint="onnxcal.sklearn.export_calibrated(estimator, X, y, output) fits T itself",
+        )
     doubled = on_decision and len(outer.classes_) == 2
     return FittedTemperature(
-        with_last_step(estimator, base), 1 / (2 * beta) if doubled else 1 / beta, on_decision=on_decision
+        with_last_step(estimator, base), 1 / (2 * beta) if doubled else 1 / beta, on_decision=on_decision, notes=notes
     )
 
 
@@ -93,6 +106,17 @@ def without_offset(
     return own, (
         f"scikit-learn adds 1e-12 to probabilities before their logarithm, which moves its own by up to {moved:.1g} "
         f"in {int(concerned.sum()):,} samples with a probability below 1e-6; the file adds nothing",
+    )
+
+
+def _about_classes(classes: NDArray[Any]) -> tuple[str, ...]:
+    """scikit-learn (1.9) hands labels to the loss as column numbers, unless they are strings."""
+    if classes.dtype.kind not in "iuf" or np.array_equal(classes, np.arange(len(classes))):
+        return ()
+    shown = ", ".join(str(label) for label in classes[:4].tolist()) + (", …" if len(classes) > 4 else "")
+    return (
+        f"its classes are {shown}, and it takes numbers for columns, counted from 0, when it fits a temperature: "
+        "fit it on 0, 1, … or on strings",
     )
 
 

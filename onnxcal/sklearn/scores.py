@@ -120,7 +120,7 @@ def predictions_of(estimator: Any, X: Any, *, multilabel: bool = False) -> Predi
             known = proba is not None and hasattr(estimator, "predict_log_proba") and not multilabel
             logs = estimator.predict_log_proba(X) if known else None
     except (ValueError, TypeError, KeyError) as error:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
+        line = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise DataError(
             f"{name_of(estimator)} cannot predict X: {line}", hint="pass samples like those that it was fitted on"
         ) from error

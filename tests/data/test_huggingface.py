@@ -54,6 +54,15 @@ def everything(source, size=1000):
     return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}, labels
 
 
+def test_a_column_of_lists_named_as_the_only_input_is_that_and_others_are_left_out():
+    data = datasets.Dataset.from_dict({"id": list("abcde"), "X": X.tolist(), "label": LABEL})
+    source = open_source(data, inputs=ONE)
+    inputs, labels = everything(source)
+    np.testing.assert_array_equal(inputs["X"], X)
+    assert labels == LABEL
+    assert any("left out: 'id'" in note for note in source.notes)
+
+
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_features_and_labels_are_what_the_dataset_holds(tabular, size):
     source = open_source(tabular, inputs=ONE)

@@ -75,12 +75,22 @@ def test_a_file_with_a_pattern_in_its_name_is_a_file(tmp_path):
         ({"x": X}, "holds the arrays 'x'"),
         ({"x": X[:, :1], "labels": Y}, "array 'x' of"),
         ({"x": X, "labels": np.eye(3)[Y]}, "array 'labels' of"),
+        ({"x": X.astype(np.uint8), "labels": Y}, "array 'x' of"),
+        ({"x": X, "labels": Y.astype(str)}, "array 'labels' of"),
     ],
 )
 def test_shards_that_differ_are_refused(shards, arrays, said):
     np.savez(shards.parent / "shard-9.npz", **arrays)
     with refused(DataError, "shard-9.npz", said, hint="shards"):
         open_source(shards)
+
+
+def test_shards_may_have_other_sizes_of_a_type_and_an_empty_one_any_type(shards):
+    np.savez(shards.parent / "shard-0.npz", x=np.zeros((0, 2), np.uint8), labels=np.array([]))
+    np.savez(shards.parent / "shard-9.npz", x=X.astype(np.float16), labels=Y.astype(np.uint8))
+    x, y = everything(open_source(shards), 4)
+    np.testing.assert_array_equal(x, np.concatenate([X[5:], X]))
+    np.testing.assert_array_equal(y, np.concatenate([Y[5:], Y]))
 
 
 def test_a_shard_whose_arrays_differ_in_length_is_refused(shards):

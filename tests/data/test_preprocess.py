@@ -45,6 +45,15 @@ def test_a_file_may_begin_with_a_preset():
     assert (made.layout, made.crop) == ("NHWC", (200, 200))
 
 
+@pytest.mark.parametrize(("preset", "color"), [("imagenet", "bgr"), ("clip", "BGR"), ("imagenet-caffe", "RGB")])
+def test_mean_and_std_of_a_preset_stay_with_their_channels_when_these_turn_around(preset, color):
+    made, base = open_preprocess({"preset": preset, "color": color}), open_preprocess(preset)
+    assert made.mean == base.mean[::-1]
+    assert made.std == (base.std and base.std[::-1])
+    own = open_preprocess({"preset": preset, "color": color, "mean": [0.1, 0.2, 0.3], "scale": 1})
+    assert own.mean == (0.1, 0.2, 0.3)
+
+
 def test_pixels_of_uint8_stay_as_they_are_unless_said():
     assert open_preprocess({"dtype": "uint8"}).scale == 255
 
@@ -72,6 +81,9 @@ REFUSED = {
     "mean of text": ({"mean": "0.5"}, "mean is '0.5'", "write a number"),
     "mean of nan": ({"mean": float("nan")}, "mean is nan", "write a number"),
     "std of zero": ({"std": [0.2, 0, 0.2]}, "std has a number that is not positive", "positive"),
+    "mean of other pixels": ({"mean": [103.9, 116.8, 123.7]}, "mean 123.7 is larger than white, which is 1", "255"),
+    "std of other pixels": ({"mean": 0, "std": 58.4}, "std 58.4 is larger than white, which is 1", "scale = 255"),
+    "scale of other pixels": ({"preset": "imagenet", "scale": 255}, "mean 0.485 is of pixels from 0 to 1", "scale = 1"),
     "uint8 with mean": ({"dtype": "uint8", "mean": 0.5}, "dtype uint8", "float32"),
     "uint8 from 0 to 1": ({"dtype": "uint8", "scale": 1}, "dtype uint8", "float32"),
     "exif": ({"exif": "yes"}, "exif is 'yes'", "true or false"),

@@ -226,6 +226,15 @@ def test_dates_are_refused(table, kind):
         everything(open_source(table(frame, "parquet"), inputs=ONE))
 
 
+def test_a_column_of_lists_named_as_the_only_input_is_that_and_others_are_left_out(table):
+    frame = pd.DataFrame({"id": [7, 8], "x": [[1.0, 2.0], [3.0, 4.0]], "y": [0, 1]})
+    source = open_source(table(frame, "parquet"), inputs={"x": Input((None, 2))})
+    inputs, labels = everything(source)
+    np.testing.assert_array_equal(inputs["x"], [[1, 2], [3, 4]])
+    assert list(labels) == [0, 1]
+    assert any("left out: 'id'" in note for note in source.notes)
+
+
 def test_lists_of_different_lengths_are_refused(table):
     frame = pd.DataFrame({"x": [[1.0], [1.0, 2.0]], "y": [0, 1]})
     with refused(DataError, "column 'x' holds lists of different lengths", hint="pad"):
@@ -235,6 +244,9 @@ def test_lists_of_different_lengths_are_refused(table):
 COLUMNS = {
     "an id": (FRAME.assign(id=1), "3 feature columns ('age', 'weight', 'id')", "such as ids"),
     "an index": (FRAME.reset_index(names=""), "3 feature columns", "index=False"),
+    "an index in place of a feature": (
+        FRAME.drop(columns="age").reset_index(names="Unnamed: 0"), "column 'Unnamed: 0' looks like", "index=False",
+    ),
     "labels of another name": (
         FRAME.rename(columns={"label": "outcome"}), "3 feature columns ('age', 'weight', 'outcome')", "--label-column",
     ),

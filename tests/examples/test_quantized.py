@@ -26,7 +26,7 @@ def example(name: str) -> ModuleType:
 def test_calibrating_what_was_quantised_lowers_its_nll_on_held_out_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["quantized.py", "--images", "800", "--picture", str(tmp_path / "picture.svg")])
+    monkeypatch.setattr(sys, "argv", ["quantized.py", "--small", "--picture", str(tmp_path / "picture.svg")])
     rows = example("quantized").main()
     assert rows[0].name == "float32"
     for row in rows:

@@ -373,6 +373,13 @@ def ensemble() -> CalibratedClassifierCV:
     return CalibratedClassifierCV(LINEAR, method="temperature", cv=2).fit(inputs(), binary().y)
 
 
+def calibrated_with_classes(*classes: int) -> CalibratedClassifierCV:
+    """By scikit-learn, the two classes called otherwise than 0 and 1."""
+    train, names = binary(), np.array(classes)
+    made = clone(LINEAR).fit(train.x_train.astype(np.float64), names[train.y_train])
+    return CalibratedClassifierCV(FrozenEstimator(made), method="temperature").fit(inputs(), names[train.y])
+
+
 REFUSED_EXPORTS: dict[str, tuple[Callable[[], Any], str]] = {
     "an ensemble": (ensemble, "averages 2 classifiers"),
     "another method": (
@@ -380,8 +387,17 @@ REFUSED_EXPORTS: dict[str, tuple[Callable[[], Any], str]] = {
         r"method='sigmoid'\) has no temperature",
     ),
     "no calibration at all": (lambda: fitted(LINEAR), "LogisticRegression has no temperature"),
+    "classes from 1": (
+        lambda: calibrated_with_classes(1, 2),
+        r"no best temperature: .* at 1/β = 2.2e\+04; its classes are 1, 2",
+    ),
     "votes": (lambda: calibrated(SVC()), "SVC has no logits that its file shows"),
 }
+
+
+def test_a_temperature_of_classes_that_scikit_learn_takes_for_columns_is_told(tmp_path: Path) -> None:
+    (said,) = export(calibrated_with_classes(0, 2), inputs(), tmp_path / "out.onnx").warnings
+    assert "its classes are 0, 2" in said
 
 
 @pytest.mark.parametrize("name", REFUSED_EXPORTS)
