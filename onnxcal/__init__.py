@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onnxcal import torch as torch
     from onnxcal.builds.build import build
     from onnxcal.calibrators import Calibration, fit
+    from onnxcal.exports.export import export
     from onnxcal.graph.diff import diff
     from onnxcal.graph.exclude import nodes_to_exclude
     from onnxcal.graph.head import Head
@@ -43,6 +44,7 @@ _LAZY = {  # so that `import onnxcal` and `onnxcal --help` import neither numpy 
     "collect_logits": "onnxcal.inference",
     "diff": "onnxcal.graph.diff",
     "evaluate": "onnxcal.pipeline",
+    "export": "onnxcal.exports.export",
     "fit": "onnxcal.calibrators",
     "inspect": "onnxcal.graph.inspect",
     "nodes_to_exclude": "onnxcal.graph.exclude",
@@ -72,6 +74,7 @@ __all__ = [
     "collect_logits",
     "diff",
     "evaluate",
+    "export",
     "fit",
     "inspect",
     "nodes_to_exclude",

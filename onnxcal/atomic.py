@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,6 +87,31 @@ def place(temporary: Path, target: Path) -> None:
     real = Path(os.path.realpath(target))
     os.chmod(temporary, _mode_for(real))
     os.replace(temporary, real)
+
+
+def place_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Rename several finished files to their targets; if one fails, all is as it was before."""
+    placed: list[tuple[Path, Path | None]] = []
+    target = pairs[0][1]
+    try:
+        for temporary, _ in pairs:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        for temporary, target in pairs:
+            kept = temporary.with_name(f"{temporary.name}.kept") if target.exists() else None
+            if kept is not None:
+                shutil.copyfile(target, kept)
+            placed.append((target, kept))
+            place(temporary, target)
+    except BaseException as error:
+        for place_of, kept in reversed(placed):
+            if kept is not None:
+                os.replace(kept, os.path.realpath(place_of))
+            else:
+                place_of.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(target, error) from None
+        raise
 
 
 def cannot_write(target: Path, error: OSError) -> UsageError:

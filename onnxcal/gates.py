@@ -11,6 +11,7 @@ from onnxcal.calibrators import Calibration
 from onnxcal.errors import GateError, ModelError, UsageError
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import open_model
+from onnxcal.graph.targets import TargetFit
 from onnxcal.metrics import Metrics
 from onnxcal.verification.checks import Check
 
@@ -108,6 +109,13 @@ def raise_for_gates(
         f"{'; '.join(failed)}; nothing was written",
         hint="; ".join(advice),
         known={"calibration": calibration, "metrics": metrics, "gates": [check for _, check in judged]},
+    )
+
+
+def as_checks(targets: Sequence[TargetFit]) -> tuple[Check, ...]:
+    """Targets as checks, beside the gates."""
+    return tuple(
+        Check(f"target {one.target}", one.passed, None, None, f"{one.target}: {one.detail}") for one in targets
     )
 
 

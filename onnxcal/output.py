@@ -15,6 +15,7 @@ from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.modelfile import ModelFile, open_model
 from onnxcal.graph.patch import Patch, check_structure, make_patch
 from onnxcal.graph.plan import HeadPatch
+from onnxcal.graph.targets import TargetFit, require_fits
 from onnxcal.graph.write import Draft, check_target
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Written:
     """The model itself, if no file was asked for."""
     folded: tuple[str, ...] = ()
     """Names of the weights that T is folded into."""
+    targets: tuple[TargetFit, ...] = ()
+    """Every target that it had to fit."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,18 @@ def choose_target(file: ModelFile, output: str | os.PathLike[str] | None, *, in_
     return Target(Path(output), force)
 
 
-def write(original: ModelFile, patches: Patches, target: Target) -> Written:
+def write(original: ModelFile, patches: Patches, target: Target, must_fit: str | Sequence[str] = ()) -> Written:
     """Write a patched model after looking at what came out, but without running it."""
     change = make_patch(original, patches)
     if target.path is None:
-        return _in_memory(change, patches)
+        return _in_memory(change, patches, must_fit)
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
         patched = open_model(draft.path)
         check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
+        targets = require_fits(patched, must_fit)
         draft.commit()
-    return Written(FileRecord.of(patched, target.path), folded=change.folded)
+    return Written(FileRecord.of(patched, target.path), folded=change.folded, targets=targets)
 
 
 def write_verified(
@@ -93,13 +97,14 @@ def write_verified(
     options: RunOptions,
     wanted: RuntimeOptions | None,
     progress: Progress | None,
+    must_fit: str | Sequence[str] = (),
 ) -> tuple[Written, Verification, tuple[str, ...]]:
     """Write a patched model where nobody sees it, run it, and let it appear only if every check held."""
     from onnxcal.verification import verify_file
 
     change = make_patch(original, patches)
     if target.path is None:
-        written = _in_memory(change, patches)
+        written = _in_memory(change, patches, must_fit)
         assert written.proto is not None
         verification, notes = verify_file(original, open_model(written.proto), source, options, progress, wanted)
         verification.raise_if_failed(folded=bool(change.folded))
@@ -108,15 +113,16 @@ def write_verified(
         change.write(draft)
         patched = open_model(draft.path)
         check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
+        targets = require_fits(patched, must_fit)
         verification, notes = verify_file(original, patched, source, options, progress, wanted)
         verification.raise_if_failed(folded=bool(change.folded))
         draft.commit()
-    return Written(FileRecord.of(patched, target.path), folded=change.folded), verification, notes
+    return Written(FileRecord.of(patched, target.path), folded=change.folded, targets=targets), verification, notes
 
 
-def _in_memory(change: Patch, patches: Patches) -> Written:
+def _in_memory(change: Patch, patches: Patches, must_fit: str | Sequence[str]) -> Written:
     data = change.to_bytes()
     proto = onnx.ModelProto.FromString(data)
     patched = open_model(proto)
     check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
-    return Written(FileRecord.of(patched), proto, change.folded)
+    return Written(FileRecord.of(patched), proto, change.folded, require_fits(patched, must_fit))

@@ -23,6 +23,7 @@ from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
+from onnxcal.graph.targets import require_fits
 from onnxcal.heads import (
     NewPatch,
     about_forms,
@@ -62,6 +63,7 @@ def patch(
     runtime_temperature: bool = False,
     in_place: bool = False,
     force: bool = False,
+    target: str | Sequence[str] = (),
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -76,7 +78,7 @@ def patch(
     temperature : T, instead of a calibration: a number, or a tensor that holds one.
     data, labels, preprocess, label_column : data to verify the result on, see `onnxcal.data.open_source`.
     output, head, task, axis, activation, output_name, keep_logits, fold, runtime_temperature, in_place, force,
-    batch_size, provider, threads, progress : as for `calibrate`.
+    target, batch_size, provider, threads, progress : as for `calibrate`.
 
     Raises
     ------
@@ -84,6 +86,8 @@ def patch(
         Something that was passed cannot be used.
     VerificationError
         With `data`: the patched model does not match the reference; nothing was written.
+    GateError
+        It does not fit a target; nothing was written.
     """
     check_task(task)
     form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
@@ -92,8 +96,9 @@ def patch(
         if value is not None and data is None:
             raise UsageError(f"--{name} does nothing without --data", hint="pass --data too, or neither")
     file = open_model(model)
-    target = choose_target(file, output, in_place=in_place, force=force)
-    check_apart([target.path if not in_place else None], [file.path, calibration, *_paths_of(data), labels])
+    require_fits(file, target)
+    place = choose_target(file, output, in_place=in_place, force=force)
+    check_apart([place.path if not in_place else None], [file.path, calibration, *_paths_of(data), labels])
     original = unpatched(file)
     names = [unpatched_name(file, name) or known.output for name in names_of(head)]
     found = heads_of(file, original, names, Hints(task or known.task, axis, activation))
@@ -102,7 +107,7 @@ def patch(
     patches = all_patches(file, original, new)
     verification, chosen, notes = None, tuple[str, ...](), tuple[str, ...]()
     if data is None:
-        written = write(original, patches, target)
+        written = write(original, patches, place, target)
         notes = tuple(
             f"output '{name}' is computed from what is calibrated, and may change with it"
             for name in changed_besides(original, found)
@@ -114,7 +119,7 @@ def patch(
 
         source = source_for(file, found[0], data, labels, preprocess=preprocess, label_column=label_column)
         options, chosen = run_options(original, source, batch_size, provider, threads)
-        written, verification, notes = write_verified(original, patches, target, source, options, None, progress)
+        written, verification, notes = write_verified(original, patches, place, source, options, None, progress, target)
     return PatchResult(
         model=FileRecord.of(file),
         output=written.record,
@@ -131,6 +136,7 @@ def patch(
             *notes,
         ),
         folded=written.folded,
+        targets=written.targets,
         proto=written.proto,
     )
 

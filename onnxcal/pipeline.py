@@ -14,7 +14,7 @@ from onnxcal.calibrators.remarks import got_worse
 from onnxcal.data import paths_of
 from onnxcal.depfile import check_depfile, files_of, write_depfile
 from onnxcal.errors import UsageError
-from onnxcal.gates import Gates, last_temperatures, raise_for_gates
+from onnxcal.gates import Gates, as_checks, last_temperatures, raise_for_gates
 from onnxcal.graph.detect import find_head
 from onnxcal.graph.external import external_files
 from onnxcal.graph.filerecord import FileRecord
@@ -25,6 +25,7 @@ from onnxcal.graph.modelfile import ModelLike, open_model
 from onnxcal.graph.patch import unpatched
 from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.tails import Hints
+from onnxcal.graph.targets import require_fits
 from onnxcal.heads import NewPatch, about_forms, all_patches, check_alone, check_form, form_of, heads_of, names_of
 from onnxcal.heldout import fit_and_measure
 from onnxcal.inference.collect import Progress, collect
@@ -82,6 +83,7 @@ def calibrate(
     min_accuracy: float | None = None,
     max_temperature_change: float | None = None,
     require_improvement: bool = False,
+    target: str | Sequence[str] = (),
     runtime: str | Sequence[str] = (),
     runtime_samples: int = DEFAULT_SAMPLES,
     runtime_timeout: float = DEFAULT_TIMEOUT,
@@ -120,6 +122,7 @@ def calibrate(
     min_accuracy : refuse to write if the accuracy is smaller.
     max_temperature_change : refuse to write if T differs by more, relative to T in the `output` that is to be replaced.
     require_improvement : refuse to write unless the 95 % interval of the change of held-out NLL lies below 0.
+    target : runtimes such as `onnxruntime==1.17` that must be able to load it, by IR version, opsets and operators.
     runtime : names of other runtimes that the calibrated model must be right in; `"all"` for those that are installed.
     runtime_samples, runtime_timeout : how many samples each of them runs, and for how many seconds; see `verify`.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
@@ -148,7 +151,8 @@ def calibrate(
     wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout, ignore_index)
     form = form_of(fold=fold, runtime_temperature=runtime_temperature, in_place=in_place)
     file = open_model(model)
-    target = choose_target(file, output, in_place=in_place, force=force)
+    require_fits(file, target)
+    place = choose_target(file, output, in_place=in_place, force=force)
     if save_calibration is not None:
         check_writable(Path(save_calibration), force=force)
     if report is not None:
@@ -157,8 +161,8 @@ def calibrate(
     if summary is not None:
         check_writable(Path(summary), force=force)
     if depfile is not None:
-        check_depfile(depfile, file.path, target.path)
-    written_to = (target.path if not in_place else None, *map(_path, (save_calibration, report, summary, depfile)))
+        check_depfile(depfile, file.path, place.path)
+    written_to = (place.path if not in_place else None, *map(_path, (save_calibration, report, summary, depfile)))
     check_apart(
         written_to,
         [file.path, *paths_of(data), labels, *paths_of(preprocess), *paths_of(eval_data), eval_labels],
@@ -179,7 +183,7 @@ def calibrate(
     fitting: dict[str, Any] = {"exact": exact, "prior": prior, "smoothing": smoothing or 0.0}
 
     calibrated, new, warnings = [], list[NewPatch](), dict.fromkeys((*chosen, *absent))
-    last, judged = last_temperatures(target.path), list[tuple[str, Check]]()
+    last, judged = last_temperatures(place.path), list[tuple[str, Check]]()
     if activation == "none":
         warnings.update(dict.fromkeys(about_forced(original, found)))
     for one in found:
@@ -199,7 +203,7 @@ def calibrate(
     first = calibrated[0]
     raise_for_gates(judged, calibration=first.calibration, metrics=first.metrics, several=len(found) > 1)
     patches = all_patches(file, original, new, recipe)
-    written, verification, notes = write_verified(original, patches, target, source, options, wanted, progress)
+    written, verification, notes = write_verified(original, patches, place, source, options, wanted, progress, target)
     if save_calibration is not None:
         write_calibration(first.calibration, save_calibration, force=force)
     result = CalibrateResult(
@@ -209,7 +213,7 @@ def calibrate(
         calibration=first.calibration,
         metrics=first.metrics,
         heads=tuple(calibrated),
-        gates=tuple(check for _, check in judged),
+        gates=(*(check for _, check in judged), *as_checks(written.targets)),
         verification=verification,
         warnings=tuple(dict.fromkeys((*warnings, *about_forms(original, patches), *notes))),
         folded=written.folded,
@@ -218,7 +222,7 @@ def calibrate(
     if depfile is not None:
         given = [path for each in (data, labels, preprocess, eval_data, eval_labels) for path in paths_of(each)]
         read = [file for path in given for file in files_of(path)]
-        write_depfile(depfile, {str(target.path): [str(file.path), *map(str, external_files(file)), *read]})
+        write_depfile(depfile, {str(place.path): [str(file.path), *map(str, external_files(file)), *read]})
     if report is not None:
         seen = {one.head.output: subjects_of(one.calibration, class_names(one.head)) for one in calibrated}
         write_report(result, original, report, pictures=pictures_of(seen), command=asked, force=force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.remarks import got_worse
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Head
+from onnxcal.graph.targets import TargetFit
 
 if TYPE_CHECKING:
     import onnx
@@ -78,6 +80,8 @@ class PatchResult:
     """What the user should know, one sentence each."""
     folded: tuple[str, ...] = ()
     """Names of the weights that T was folded into; empty without `fold`."""
+    targets: tuple[TargetFit, ...] = ()
+    """Every target that was asked for, all of which it fits."""
     proto: onnx.ModelProto | None = field(default=None, repr=False, metadata={"json": False})
     """The patched model in memory, if no file was asked for."""
 
@@ -124,6 +128,28 @@ class SetTemperatureResult:
     """T until now."""
     calibration: Calibration
     """What the file says from now on."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, one sentence each."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What `export` wrote."""
+
+    model: FileRecord
+    """The calibrated model."""
+    output: FileRecord
+    """The main file of what it was converted to."""
+    to: str
+    """The format."""
+    files: tuple[str, ...]
+    """Every file that was written, the main one first."""
+    temperatures: Mapping[str, float]
+    """T by the output that it calibrates."""
+    verification: Verification | None
+    """The calibrated model in onnxruntime, and the files in their own runtime; None of a recipe."""
+    operators_added: tuple[str, ...] = ()
+    """Of .ort: what a minimal build needs that it did not need for the unpatched model."""
     warnings: tuple[str, ...] = ()
     """What the user should know, one sentence each."""
 

@@ -23,13 +23,13 @@ PACKAGE = Path(onnxcal.__file__).parent
 ROOMS = (
     "errors", "version", "atomic", "depfile", "cores", "defaults", "logits", "spool", "labels", "rows", "metrics",
     "calibrators", "data", "graph", "inference", "heldout", "verification", "gates", "results", "report", "output",
-    "heads", "subjects", "plots", "patching", "patched", "pipeline", "builds", "sklearn", "torch", "cli",
+    "heads", "subjects", "plots", "patching", "patched", "exports", "pipeline", "builds", "sklearn", "torch", "cli",
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "background", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "messages",
     "view", "moves", "tails", "spill", "inline", "detect", "plan", "metadata", "draft", "folding", "payload", "planner",
     "write", "edit", "records", "patch", "retune", "remade", "described", "compare", "diff", "way", "exclude",
-    "inspect",
+    "targets", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]
@@ -94,7 +94,7 @@ def test_graph_module_imports_only_from_graph_modules_above_it(path: Path) -> No
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("onnxruntime", {"onnxcal.inference.session"}),
+        ("onnxruntime", {"onnxcal.inference.session", "onnxcal.inference.ort_format"}),
         ("click", {name for name in map(module_name, FILES) if name.startswith("onnxcal.cli")}),
         ("torch", {name for name in map(module_name, FILES) if name.startswith("onnxcal.torch")}),
         (
@@ -174,7 +174,7 @@ def test_public_names_are_these() -> None:
     assert sorted(onnxcal.__all__) == [
         "Calibration", "DataError", "FitError", "GateError", "Head", "ModelError", "NoFiniteOptimum", "OnnxcalError",
         "UsageError", "UselessLogits", "VerificationError", "WorseThanChance", "__version__", "build", "calibrate",
-        "collect_logits", "diff", "evaluate", "fit", "inspect", "nodes_to_exclude", "patch", "revert",
+        "collect_logits", "diff", "evaluate", "export", "fit", "inspect", "nodes_to_exclude", "patch", "revert",
         "set_temperature", "verify",
     ]  # fmt: skip
     assert set(onnxcal.__all__) <= set(dir(onnxcal))
@@ -240,6 +240,7 @@ COMMAND_OF: dict[str, tuple[Callable[..., object], set[str]]] = {
     "patch": (onnxcal.patch, set()),
     "verify": (verify, set()),
     "diff": (onnxcal.diff, set()),
+    "export": (onnxcal.export, set()),
     "evaluate": (onnxcal.evaluate, set()),
     "revert": (onnxcal.revert, set()),
     "set-temperature": (onnxcal.set_temperature, set()),
@@ -300,7 +301,7 @@ def test_option_is_spelled_as_in_the_contract(command: str) -> None:
         "--max-ece", "--max-nll", "--min-accuracy", "--max-temperature-change", "--require-improvement", "--depfile",
         "--config", "-j", "--jobs", "--check", "--summary", "--card", "--junit", "--temperature", "--calibration",
         "--style", "--class-names", "--fold", "--runtime-temperature", "--original", "--tolerance",
-        "--runtime", "--runtime-samples", "--runtime-timeout",
+        "--to", "--compress", "--target", "--runtime", "--runtime-samples", "--runtime-timeout",
     }  # fmt: skip
     assert flags <= known
     if command != "completion":

@@ -83,6 +83,7 @@ OPTIONS: Mapping[str, Key] = {
     "batch-size": Key("integer", "Samples a run.", minimum=1, word="auto"),
     "provider": Key("string", "onnxruntime execution provider."),
     "threads": Key("integer", "Threads of one run; default all cores.", minimum=1, is_result=False),
+    "target": Key("strings", "What must be able to load it, such as onnxruntime==1.17."),
     "runtime": Key("strings", "Other runtimes that the calibrated model must be right in; see onnxcal runtimes."),
     "runtime-samples": Key("integer", "Samples that each of them runs.", minimum=1),
     "runtime-timeout": Key(

@@ -28,6 +28,7 @@ COMMANDS = {
     "logits": "Run a model over labelled data and keep its logits.",
     "fit": "Fit a calibrator on stored logits.",
     "patch": "Put a known temperature into a model.",
+    "export": "Convert a calibrated model for another runtime, and verify it there.",
     "verify": "Run a patched model and check that it is what its calibration says.",
     "check": "Check calibrated models by themselves, without data: for commit hooks.",
     "diff": "What a patch changed in a file, node by node and byte by byte, and whether anything else did.",

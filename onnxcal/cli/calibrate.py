@@ -40,6 +40,7 @@ from onnxcal.cli import options
 )
 @options.depfile_option()
 @options.gate_options()
+@options.target_option()
 @options.runtime_options()
 @options.junit_option()
 @options.plot_option()

@@ -76,6 +76,13 @@ def runtime_options() -> Callable[[Function], Function]:
             help="Also check the model in this runtime; may be repeated; all for those that are installed (onnxcal "
             "runtimes lists them).",
         ),
+        runtime_limits(),
+    )  # fmt: skip
+
+
+def runtime_limits() -> Callable[[Function], Function]:
+    """How far a runtime is asked."""
+    return _all(
         click.option(
             "--runtime-samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
             help="Samples that each of them runs.",
@@ -202,6 +209,14 @@ def gate_options() -> Callable[[Function], Function]:
             "--require-improvement", is_flag=True,
             help="Gate: the 95 % interval of the change of held-out NLL is below 0.",
         ),
+    )  # fmt: skip
+
+
+def target_option() -> Callable[[Function], Function]:
+    """`--target`."""
+    return click.option(
+        "--target", metavar="NAME==VERSION", multiple=True,
+        help="Gate: onnxruntime==1.17 (or another) can load it, by IR version, opsets and operators; may be repeated.",
     )  # fmt: skip
 
 

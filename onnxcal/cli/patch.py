@@ -18,6 +18,7 @@ from onnxcal.cli.postponed import postpone
 @options.data_options(required=False)
 @options.head_options(several=True)
 @options.patch_options()
+@options.target_option()
 @options.shown_options()
 def command(model: Path, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     """Put a known temperature into MODEL.

@@ -16,6 +16,7 @@ from onnxcal.graph.metadata import calibrated_heads, recorded_metrics, undo_of, 
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.plan import Form
 from onnxcal.graph.tails import Hints
+from onnxcal.graph.targets import TargetFit, fits
 from onnxcal.graph.types import DTYPE_NAMES, FLOAT_NAMES
 from onnxcal.graph.view import GraphView
 from onnxcal.graph.way import Way, way_of
@@ -84,25 +85,31 @@ class Inspection:
     """Digest of the model that was patched; None if it is not."""
     made_by: str | None = None
     """Version of onnxcal that patched it."""
+    targets: tuple[TargetFit, ...] = ()
+    """Whether it fits each target that was asked for."""
     ways: tuple[Way | None, ...] = field(default=(), metadata={"json": False})
     """How each head ends; None where it cannot be patched."""
     others: tuple[ModelInput, ...] = field(default=(), metadata={"json": False})
     """Outputs without floating point numbers, beside the heads: labels."""
 
 
-def inspect(model: ModelLike) -> Inspection:
+def inspect(model: ModelLike, *, target: str | Sequence[str] = ()) -> Inspection:
     """Look at a model without loading or running it.
 
     Parameters
     ----------
     model : path or `onnx.ModelProto`.
+    target : runtimes such as `onnxruntime==1.17` that must be able to load it; see `targets` of the result.
 
     Raises
     ------
     ModelError
         The file cannot be read or is no ONNX model.
+    UsageError
+        A target is not known.
     """
     file = open_model(model)
+    targets = fits(file, target)
     view = GraphView(file)
     found = candidates(file, Hints())
     heads = classifiers(found)
@@ -153,6 +160,7 @@ def inspect(model: ModelLike) -> Inspection:
         made_by=version_of(file) if entries else None,
         ways=tuple(ways),
         others=others,
+        targets=targets,
     )
 
 

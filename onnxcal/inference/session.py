@@ -122,9 +122,7 @@ def open_session(
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisations])
+    options = session_options(optimisations)
     if threads is not None:
         options.intra_op_num_threads = threads
     external = external_files(model)
@@ -140,7 +138,7 @@ def open_session(
             folder = os.path.abspath(model.folder)
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=[_provider(provider)])
+        session = onnxruntime.InferenceSession(source, options, providers=[provider_named(provider)])
     except UsageError:
         raise
     except Exception as error:  # onnxruntime's exceptions have no common base
@@ -148,7 +146,7 @@ def open_session(
             f"onnxruntime cannot load {model.name}: {_first_line(error)}",
             hint="check the model with onnx.checker, and that this onnxruntime knows its opset and IR version",
         ) from None
-    if provider is not None and session.get_providers()[0] != _provider(provider):
+    if provider is not None and session.get_providers()[0] != provider_named(provider):
         raise UsageError(
             f"execution provider {provider!r} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             hint="check its drivers and libraries, or leave --provider out",
@@ -170,7 +168,24 @@ def _extra_output(name: str) -> bytes:
     return wire.bytes_field(MODEL_GRAPH, wire.bytes_field(GRAPH_OUTPUT, value))
 
 
-def _provider(name: str | None) -> str:
+def session_options(optimisations: Optimisations) -> onnxruntime.SessionOptions:
+    """Options of a session that says nothing but what it raises."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisations])
+    return options
+
+
+def provider_named(name: str | None) -> str:
+    """onnxruntime's name of an execution provider, default that of the CPU.
+
+    Raises
+    ------
+    UsageError
+        It is not available.
+    """
     import onnxruntime
 
     available = onnxruntime.get_available_providers()

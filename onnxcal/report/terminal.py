@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxcal.calibrators import Calibration
 from onnxcal.graph.head import Head
 from onnxcal.graph.inspect import Inspection, ModelInput
+from onnxcal.graph.targets import TargetFit
 from onnxcal.graph.way import Way
 from onnxcal.metrics import Metrics, Scores
 from onnxcal.report.bars import bar_glyphs_for, reliability_lines
@@ -73,8 +74,17 @@ def print_inspection(result: Inspection, verbose: bool) -> None:
         rows.append(("external", ", ".join(result.external_data)))
     if verbose:
         rows.append(("sha256", result.model.sha256))
-    print_rows(rows)
+    print_rows([*rows, *_targets(result.targets)])
     print_warnings(result.warnings)
+
+
+def _targets(found: Sequence[TargetFit]) -> list[tuple[str, str | Styled]]:
+    return [
+        ("target", Styled(f"{fit.target}: {fit.detail}", "green"))
+        if fit.passed
+        else ("target", Styled(f"FAILED {fit.target}: {fit.detail}; {fit.remedy}", "bold red"))
+        for fit in found
+    ]
 
 
 def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
@@ -117,6 +127,7 @@ def print_patched(result: PatchResult, verbose: bool) -> None:
     print_rows([*heads, ("temperature", _temperature(result.calibration)), *_folded(result.folded)])
     if result.verification is not None:
         _print_verification(result.verification, verbose)
+    print_rows(_targets(result.targets))
     print_warnings(result.warnings)
     written, model = _path(result.output.path), _path(result.model.path)
     if result.verification is not None:

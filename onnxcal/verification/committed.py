@@ -104,7 +104,7 @@ def _check(path: str) -> FileCheck:
 def _verified(original: ModelFile, patched: ModelFile) -> tuple[Verification, tuple[str, ...]]:
     """All checks of `verify` on drawn inputs, or those of the file alone where the model cannot be run on such."""
     try:
-        source = open_source(_drawn_inputs(original))
+        source = open_source(drawn_inputs(original))
         verification, _ = verify_file(original, patched, source, RunOptions())
     except (ModelError, DataError) as error:
         checks = (check_untouched(original, patched), check_checker(original, patched))
@@ -113,7 +113,7 @@ def _verified(original: ModelFile, patched: ModelFile) -> tuple[Verification, tu
     return verification, ()
 
 
-def _drawn_inputs(model: ModelFile) -> dict[str, NDArray[Any]]:
+def drawn_inputs(model: ModelFile) -> dict[str, NDArray[Any]]:
     """Normal numbers for float inputs, zeros and ones for others; the same on any day."""
     rng = np.random.default_rng(0)
     drawn = {}

@@ -25,6 +25,7 @@ from onnxcal.verification.moved import Moved, how_far
 from onnxcal.verification.runtimes import (
     DEFAULT_SAMPLES,
     DEFAULT_TIMEOUT,
+    Converted,
     RuntimeOptions,
     check_runtimes,
     runtime_options,
@@ -94,10 +95,11 @@ def verify_file(
     options: RunOptions,
     progress: Progress | None = None,
     wanted: RuntimeOptions | None = None,
+    converted: Converted | None = None,
 ) -> tuple[Verification, tuple[str, ...]]:
     """`verify` of a file that was just written, for data that are open already; also returns what should be known."""
     verifying = _Verification(model, patched, options, None)
-    result = verifying.over(source, progress, (), wanted)
+    result = verifying.over(source, progress, (), wanted, converted)
     ahead = (line for comparison in verifying.comparisons for line in comparison.float16_note())
     return result.verification, (*result.warnings, *ahead)
 
@@ -141,7 +143,12 @@ class _Verification:
         self.siblings = list(_siblings(self.original, patched, self.comparisons, tolerance))
 
     def over(
-        self, source: Source, progress: Progress | None, chosen: Sequence[str], wanted: RuntimeOptions | None
+        self,
+        source: Source,
+        progress: Progress | None,
+        chosen: Sequence[str],
+        wanted: RuntimeOptions | None,
+        converted: Converted | None = None,
     ) -> VerifyResult:
         """Run both models over all data."""
         run = BothModels(self.original, self.patched, [*self.comparisons, *self.siblings], self.options)
@@ -157,7 +164,9 @@ class _Verification:
             if lenient:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
         wanted = wanted or RuntimeOptions()
-        others = check_runtimes(self.original, self.patched, run.comparisons, source, self.options, wanted, progress)
+        others = check_runtimes(
+            self.original, self.patched, run.comparisons, source, self.options, wanted, progress, converted
+        )
         checks += [entry.as_check() for entry in others if entry.counts]
         passed = all(check.passed for check in checks)
         return VerifyResult(Verification(passed, (run.runtime(), *others), tuple(checks)), moved, tuple(notes))

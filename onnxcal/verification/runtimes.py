@@ -55,6 +55,18 @@ class RuntimeOptions:
     """Label of samples that do not count for NLL and ECE."""
 
 
+@dataclass(frozen=True)
+class Converted:
+    """A model in a runtime's own format."""
+
+    path: Path
+    """Its main file; stem `after`."""
+    source: Path
+    """The .onnx file that it was made from."""
+    compressed: bool = False
+    """Whether its weights were rounded to float16, on purpose."""
+
+
 def runtime_options(
     runtime: str | Sequence[str], samples: int, timeout: float, ignore_index: int | None = None
 ) -> tuple[RuntimeOptions, tuple[str, ...]]:
@@ -81,6 +93,7 @@ def check_runtimes(
     options: RunOptions,
     wanted: RuntimeOptions,
     progress: Progress | None = None,
+    converted: Converted | None = None,
 ) -> tuple[RuntimeCheck, ...]:
     """Run both models in each runtime, in each of its settings.
 
@@ -92,14 +105,21 @@ def check_runtimes(
     comparisons : the outputs that are looked at; used as patterns, not changed.
     source : the data.
     options : how onnxruntime runs the unpatched model for the reference.
+    converted : what the patched model was converted to, which is run in its place.
     """
     if not wanted.runtimes:
         return ()
     reference = Reference(original, comparisons, options, taps=())
     with tempfile.TemporaryDirectory(prefix="onnxcal-") as folder:
-        before = _laid_out(original, Path(folder), "before")
-        after = _laid_out(patched, Path(folder), "after")
-        look = _Look(original, patched, before, after, comparisons, reference, source, options, wanted, progress)
+        before = laid_out(original, Path(folder), "before")
+        after = laid_out(patched, Path(folder), "after") if converted is None else converted.path
+        precision = body_precision(original)
+        if converted is not None and converted.compressed and precision == "float32":
+            precision = "float16"
+        look = _Look(
+            original, patched, before, after, comparisons, reference, source, options, wanted, progress, precision,
+            None if converted is None else converted.source,
+        )  # fmt: skip
         return tuple(look.at(runtime, setting) for runtime in wanted.runtimes for setting in runtime.settings())
 
 
@@ -117,10 +137,8 @@ class _Look:
     options: RunOptions
     wanted: RuntimeOptions
     progress: Progress | None
-
-    @property
-    def precision(self) -> Precision:
-        return body_precision(self.original)
+    precision: Precision
+    converted_from: Path | None
 
     def at(self, runtime: Runtime, setting: Setting) -> RuntimeCheck:
         """One runtime in one setting."""
@@ -245,7 +263,8 @@ class _Look:
     def _job(self, side: Side, feed: Feed, setting: Setting, folder: str) -> Job:
         shapes = {name: array.shape for name, array in feed.arrays.items()}
         model = self.after if side.model.stem == "alone" else side.model
-        return Job(model, shapes, side.outputs, setting.name, Path(folder), Path.cwd())
+        made_from = self.converted_from if model == self.after else None
+        return Job(model, shapes, side.outputs, setting.name, Path(folder), Path.cwd(), made_from)
 
 
 def _tail_error(
@@ -269,7 +288,7 @@ def _copied(feed: Feed) -> Feed:
     return Feed(arrays, None, feed.size, feed.padded_size, feed.run_size)
 
 
-def _laid_out(model: ModelFile, folder: Path, stem: str) -> Path:
+def laid_out(model: ModelFile, folder: Path, stem: str) -> Path:
     """The model as a file that every runtime takes for one, its external data beside it."""
     place = folder / stem
     place.mkdir()

@@ -76,7 +76,7 @@ def test_json_is_one_object_with_the_contracts_keys_and_nothing_else(command: st
     if command in ("inspect", "fit", "verify"):
         assert document.keys() - KEYS[command] <= {
             "calibrations", "patches", "nodes_to_exclude", "ir_version", "external_data", "nodes", "moved",
-            "metrics", "made_from", "made_by",
+            "metrics", "made_from", "made_by", "targets",
         }  # fmt: skip
     if "head" in document and command != "demo":
         assert document["head"] == HEAD

@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from onnxcal.inference.runtimes.runtime import Job, Runtime
+from onnxcal.inference.runtimes.runtime import Conversion, Job, Runtime
 
 
 class RuntimeFailed(Exception):
@@ -58,6 +58,10 @@ class RuntimeProcess:
             The runtime refused it, crashed, or took too long.
         """
         self._ask("load", slot, job)
+
+    def convert(self, conversion: Conversion) -> None:
+        """Write a model in the runtime's own format; errors as of `load`."""
+        self._ask("convert", "", conversion)
 
     def run(self, slot: str, feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
         """All outputs of a model that was loaded; errors as of `load`."""

@@ -5,30 +5,44 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.inference.runtimes.parts import Command, Distribution
-from onnxcal.inference.runtimes.runtime import Job, Program, Runtime
+from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime
+
+if TYPE_CHECKING:
+    import onnx
 
 COMPILER = Command(("cc", "gcc", "clang"))
+SUFFIX = ".c"
 _FUNCTION = "classify"
+
+
+def convert(model: onnx.ModelProto, target: Path) -> None:
+    """Write a model of fixed shapes as one C file, its weights included."""
+    from emx_onnx_cgen.compiler import Compiler, CompilerOptions
+
+    del model.metadata_props[:]  # would be copied into a comment, where it may end one
+    options = CompilerOptions(model_name=_FUNCTION, large_weight_threshold=0)  # weights stay in the C file
+    target.write_text(Compiler(options).compile(model), encoding="utf-8")
 
 
 class _Loaded:
     def __init__(self, job: Job) -> None:
         import onnx
-        from emx_onnx_cgen.compiler import Compiler, CompilerOptions
 
         from onnxcal.inference.runtimes.static import with_shapes
 
-        model = with_shapes(job.model, job.shapes)
-        del model.metadata_props[:]  # would be copied into a comment, where it may end one
-        options = CompilerOptions(model_name=_FUNCTION, large_weight_threshold=0)  # weights stay in the C file
+        model = with_shapes(job.made_from or job.model, job.shapes)
         source, library = job.folder / f"{job.model.stem}.c", job.folder / f"{job.model.stem}.so"
-        source.write_text(Compiler(options).compile(model), encoding="utf-8")
+        if job.model.suffix == SUFFIX:
+            source = job.model
+        else:
+            convert(model, source)
         compiler = COMPILER.path()
         if compiler is None:
             raise FileNotFoundError("there is no C compiler")
@@ -59,11 +73,18 @@ def _load(job: Job) -> Program:
     return _Loaded(job)
 
 
+def _convert(conversion: Conversion) -> None:
+    from onnxcal.inference.runtimes.static import with_shapes
+
+    convert(with_shapes(conversion.job.model, conversion.job.shapes), conversion.target)
+
+
 RUNTIME = Runtime(
     name="emx-c",
     what="C by emx-onnx-cgen and your compiler",
     parts=(Distribution(("emx-onnx-cgen",)), COMPILER),
     install="pip install 'onnxcal[emx-c]' (and a C compiler, such as gcc)",
     load=_load,
+    convert=_convert,
     single=True,
 )

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.inference.runtimes.parts import Distribution
-from onnxcal.inference.runtimes.runtime import Job, Program, Runtime
+from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime
+
+SUFFIX = ".mnn"
 
 
-def convert(model: str, target: str) -> None:
-    """Write an ONNX model as .mnn, in float32.
+def convert(model: str, target: str, *, compress: bool = False) -> None:
+    """Write an ONNX model as .mnn, in float32; with float16 weights if `compress`.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def convert(model: str, target: str) -> None:
     import _tools
 
     words = ["mnnconvert", "-f", "ONNX", "--modelFile", model, "--MNNModel", target, "--bizCode", "onnxcal"]
-    _tools.mnnconvert(words)
+    _tools.mnnconvert([*words, "--fp16"] if compress else words)
     if not os.path.isfile(target):
         raise RuntimeError("MNN cannot convert the model")
 
@@ -37,8 +39,10 @@ class _Loaded:
         import MNN
 
         self._mnn = MNN
-        path = os.fspath(job.folder / f"{job.model.stem}.mnn")
-        convert(os.fspath(job.model), path)
+        path = os.fspath(job.model)
+        if job.model.suffix != SUFFIX:
+            path = os.fspath(job.folder / f"{job.model.stem}{SUFFIX}")
+            convert(os.fspath(job.model), path)
         self._net = MNN.Interpreter(path)
         self._session = self._net.createSession({"precision": "high", "numThread": 1})
         if self._session is None:
@@ -82,10 +86,15 @@ def _load(job: Job) -> Program:
     return _Loaded(job)
 
 
+def _convert(conversion: Conversion) -> None:
+    convert(os.fspath(conversion.job.model), os.fspath(conversion.target), compress=conversion.compress)
+
+
 RUNTIME = Runtime(
     name="mnn",
     what="MNN, in float32",
     parts=(Distribution(("mnn",)),),
     install="pip install 'onnxcal[mnn]'",
     load=_load,
+    convert=_convert,
 )

@@ -15,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.inference.runtimes.parts import Distribution
-from onnxcal.inference.runtimes.runtime import Job, Program, Runtime
+from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime
+
+SUFFIX = ".param"
 
 
-def convert(model: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> tuple[Path, Path]:
-    """The files .param and .bin of a model, in float32.
+def convert(
+    model: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path, *, compress: bool = False
+) -> tuple[Path, Path]:
+    """The files .param and .bin of a model, in float32; with float16 weights if `compress`.
 
     Raises
     ------
@@ -37,8 +41,9 @@ def convert(model: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) ->
         shutil.copyfile(model, copy)
     listed = ",".join(f"[{','.join(map(str, shape))}]f32" for shape in shapes.values())
     done = subprocess.run(
-        [program, copy.name, f"inputshape={listed}", "fp16=0"], capture_output=True, text=True, check=False, cwd=folder
-    )
+        [program, copy.name, f"inputshape={listed}", f"fp16={int(compress)}"],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
     param, weights = (folder / f"{stem}.ncnn.{suffix}" for suffix in ("param", "bin"))
     if done.returncode or not param.is_file():
         lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
@@ -52,7 +57,10 @@ class _Loaded:
 
         if any(shape[:1] != (1,) for shape in job.shapes.values()):
             raise ValueError("ncnn has no axis of samples: the model is built for more than one")
-        param, weights = convert(job.model, job.shapes, job.folder)
+        if job.model.suffix == SUFFIX:
+            param, weights = job.model, job.model.with_suffix(".bin")
+        else:
+            param, weights = convert(job.model, job.shapes, job.folder)
         self._ncnn, self._count = ncnn, len(job.outputs)
         self._net = ncnn.Net()
         self._net.opt.num_threads = 1
@@ -77,11 +85,19 @@ def _load(job: Job) -> Program:
     return _Loaded(job)
 
 
+def _convert(conversion: Conversion) -> None:
+    job = conversion.job
+    param, weights = convert(job.model, job.shapes, job.folder, compress=conversion.compress)
+    shutil.copyfile(param, conversion.target)
+    shutil.copyfile(weights, conversion.target.with_suffix(".bin"))
+
+
 RUNTIME = Runtime(
     name="ncnn",
     what="ncnn in float32, by way of pnnx",
     parts=(Distribution(("ncnn",)), Distribution(("pnnx",))),
     install="pip install 'onnxcal[ncnn]' && pip install --no-deps pnnx",
     load=_load,
+    convert=_convert,
     single=True,
 )

@@ -9,9 +9,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnxcal.inference.runtimes.parts import Distribution
-from onnxcal.inference.runtimes.runtime import Job, Program, Runtime, Setting
+from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime, Setting
 
 F32 = "f32 hint"
+
+
+def convert(conversion: Conversion) -> None:
+    """Write the .xml and .bin of a model, with the calibration in its `rt_info`."""
+    import openvino
+
+    model = openvino.convert_model(os.fspath(conversion.job.model))
+    for key, text in conversion.metadata.items():
+        model.set_rt_info(text, key.split("."))
+    openvino.save_model(model, os.fspath(conversion.target), compress_to_fp16=conversion.compress)
 
 
 class _Loaded:
@@ -37,5 +47,6 @@ RUNTIME = Runtime(
     parts=(Distribution(("openvino",)),),
     install="pip install 'onnxcal[openvino]'",
     load=_load,
+    convert=convert,
     settings=lambda: (Setting(F32), Setting("default precision", counts=False)),
 )

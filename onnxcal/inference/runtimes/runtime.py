@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ class Job:
     """A model to be loaded."""
 
     model: Path
-    """The .onnx file; its external data lie beside it."""
+    """The .onnx file, its external data beside it; or what `convert` made of it."""
     shapes: Mapping[str, tuple[int, ...]]
     """Of the inputs of the first run, by name, in the order of the model; later runs may have fewer samples."""
     outputs: tuple[str, ...]
@@ -29,6 +29,22 @@ class Job:
     """Where files may be written; it goes when the runtime does."""
     home: Path = Path()
     """The user's current folder."""
+    made_from: Path | None = None
+    """The .onnx file, where `model` is what `convert` made of it."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A model to be converted to the runtime's own format."""
+
+    job: Job
+    """The model, with the input shapes that it is converted for where the format has fixed ones."""
+    target: Path
+    """The main file to be written; others have its stem. Its folder is the model's, its stem too."""
+    compress: bool = False
+    """Whether weights become float16; else they stay what they are."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The calibration, for formats that can hold it."""
 
 
 class Program(Protocol):
@@ -64,6 +80,8 @@ class Runtime:
     """Loads a model; imports the runtime. Raises whatever the runtime raises."""
     settings: Callable[[], tuple[Setting, ...]] = lambda: (Setting(),)
     """The ways to run it; called only where it is installed."""
+    convert: Callable[[Conversion], None] | None = None
+    """Writes a model in the runtime's own format, which `load` takes too. Raises whatever the converter raises."""
     single: bool = False
     """Whether it takes one sample at a time: it has no batch, or is compiled for fixed shapes."""
 

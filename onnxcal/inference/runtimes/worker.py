@@ -19,7 +19,7 @@ def main(module: str) -> None:
     """Answer until stdin ends, with the runtime of a module.
 
     `("load", slot, job)` loads a model, `("run", slot, feeds)` gives its outputs. The answer is `(True, outputs)` or
-    `(False, why not)`.
+    `(False, why not)`. `("convert", "", conversion)` writes a model in the runtime's own format.
     """
     requests, answers = _private_streams()
     _yield_memory()
@@ -34,6 +34,10 @@ def main(module: str) -> None:
         try:
             if verb == "load":
                 programs[slot] = runtime.load(what)
+                answer = (True, [])
+            elif verb == "convert":
+                assert runtime.convert is not None
+                runtime.convert(what)
                 answer = (True, [])
             else:
                 answer = (True, list(programs[slot].run(what)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from onnxcal.inference.runtimes import onnxruntime
 from onnxcal.inference.runtimes.parts import Distribution
-from onnxcal.inference.runtimes.runtime import Job, Program, Runtime, Setting
+from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime, Setting
 
 FAULT = "ONNXCAL_TEST_FAULT"
 
@@ -64,11 +65,22 @@ def load(job: Job) -> Program:
     return _Faulty(job)
 
 
+def convert(conversion: Conversion) -> None:
+    """The .onnx file itself, so that what is wrong is what `load` makes of it."""
+    if os.environ[FAULT] == "converter refuses":
+        raise ValueError("Div is not known")
+    if os.environ[FAULT] == "converter crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if os.environ[FAULT] != "converter makes nothing":
+        shutil.copyfile(conversion.job.model, conversion.target)
+
+
 RUNTIME = Runtime(
     name="faulty",
     what="onnxruntime with a fault",
     parts=(Distribution(("onnxruntime",)),),
     install="pip install faulty",
     load=load,
+    convert=convert,
     settings=lambda: (Setting(os.environ[FAULT]),),
 )

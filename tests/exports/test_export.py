@@ -1,0 +1,246 @@
+"""Exported models compute softmax(z/T) in their own runtime; what does not is not left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from scipy.special import softmax
+
+import onnxcal
+from onnxcal import ModelError, UsageError, VerificationError, atomic
+from onnxcal.exports import formats
+from onnxcal.inference.runtimes import registry
+from onnxcal.inference.runtimes.parts import Distribution
+from tests import builders
+from tests.cli.conftest import contents
+from tests.conftest import Cli
+from tests.inference.runtimes import faulty
+from tests.inference.runtimes.test_graphs import qdq
+
+X, Y = builders.labelled_data(32)
+MODEL = builders.classifier()
+T = 2.5
+
+
+def expected() -> np.ndarray:
+    w, b = (numpy_helper.to_array(tensor).astype(np.float64) for tensor in MODEL.graph.initializer)
+    return np.asarray(softmax((X.astype(np.float64) @ w + b) / T, axis=1))
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Path:
+    builders.save(MODEL, tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx")
+    return tmp_path / "p.onnx"
+
+
+def test_ort_is_right_and_keeps_the_metadata_and_says_which_operators_the_patch_needs(patched: Path, cli: Cli) -> None:
+    done = cli("export", patched, "--to", "ort", "--json")
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    session = onnxruntime.InferenceSession(patched.with_suffix(".ort"))
+    np.testing.assert_allclose(session.run(None, {"x": X})[0], expected(), rtol=0, atol=1e-6)
+    heads = json.loads(session.get_modelmeta().custom_metadata_map["onnxcal.calibration"])["heads"]
+    assert heads[0]["calibration"]["temperature"] == T
+    assert {name.partition(" ")[0] for name in result["operators_added"]} == {"Div", "Softmax"}
+    config = patched.with_suffix(".required_operators.config").read_text()
+    listed = {name for line in config.splitlines() for name in line.split(";")[2].split(",")}
+    assert listed == {"Div", "Gemm", "Softmax"}
+    assert str(patched.parent) not in config
+    runtimes = result["verification"]["runtimes"]
+    assert [(entry["name"], entry["setting"]) for entry in runtimes[1:4]] == [
+        ("onnxruntime", "off"),
+        ("onnxruntime", "basic"),
+        ("onnxruntime", "all"),
+    ]
+    assert all(entry["passed"] for entry in runtimes)
+
+
+def test_openvino_is_right_uncompressed_and_keeps_the_metadata(patched: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    onnxcal.export(patched, to="openvino", data=X)
+    onnxcal.export(patched, patched.with_name("small.xml"), to="openvino", compress=True, data=X)
+    errors = []
+    for name in ("p.xml", "small.xml"):
+        model = openvino.Core().read_model(patched.with_name(name))
+        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        errors.append(np.abs(compiled([X])[0] - expected()).max())
+        kept = json.loads(model.get_rt_info(["onnxcal", "calibration"]).value)
+        assert kept["heads"][0]["calibration"]["temperature"] == T
+    assert errors[0] < 1e-6 < errors[1] < 1e-2
+
+
+def test_c_is_right_and_has_its_calibration_beside_it(patched: Path) -> None:
+    pytest.importorskip("emx_onnx_cgen")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    result = onnxcal.export(patched, to="c", data=X, runtime_samples=4)
+    library = patched.with_suffix(".so")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, patched.with_suffix(".c"), "-lm"], check=True)
+    function = ctypes.CDLL(str(library)).classify
+    for x, p in zip(X, expected(), strict=True):
+        found = np.empty(4, np.float32)
+        function(np.ascontiguousarray(x).ctypes.data_as(ctypes.c_void_p), found.ctypes.data_as(ctypes.c_void_p))
+        np.testing.assert_allclose(found, p, rtol=0, atol=1e-6)
+    sidecar = json.loads(patched.with_name("p.c.calibration.json").read_text())
+    assert sidecar["heads"][0]["calibration"]["temperature"] == T
+    assert sidecar["model"]["sha256"] == result.model.sha256
+    assert str(patched.parent) not in patched.with_suffix(".c").read_text()
+
+
+@pytest.fixture
+def fault(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a runtime and format `faulty` known, with a fault."""
+    real = registry.find_runtime
+    runtimes = {"faulty": faulty.RUNTIME}
+    monkeypatch.setattr(registry, "NAMES", (*registry.NAMES, "faulty"))
+    monkeypatch.setattr(registry, "find_runtime", lambda name: runtimes.get(name) or real(name))
+    form = formats.Format("faulty", "faulty", ".faulty", (formats.SIDECAR,))
+    monkeypatch.setitem(formats.FORMATS, "faulty", form)
+
+    def plant(name: str, **changes: Any) -> None:
+        monkeypatch.setenv(faulty.FAULT, name)
+        runtimes["faulty"] = replace(faulty.RUNTIME, **changes)
+
+    return plant
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("garbage", VerificationError, "mis-runs the model"),
+        ("ignores T", VerificationError, "wrong only after: the patch"),
+        ("drops a class", VerificationError, "has shape"),
+        ("converter refuses", ModelError, r"refuses '.*p\.onnx': Div is not known"),
+        ("converter crashes", ModelError, "SIGSEGV"),
+        ("converter makes nothing", ModelError, r"made no after\.faulty"),
+    ],
+)
+def test_what_is_wrong_is_not_left_behind(
+    name: str, error: type[Exception], said: str, fault: Any, patched: Path
+) -> None:
+    fault(name)
+    patched.with_suffix(".faulty").write_text("older")
+    before = contents(patched.parent)
+    with pytest.raises(error, match=said):
+        onnxcal.export(patched, to="faulty", data=X, force=True)
+    assert contents(patched.parent) == before
+
+
+def test_a_file_that_cannot_be_placed_takes_the_others_back(
+    fault: Any, patched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault("right")
+    patched.with_suffix(".faulty").write_text("older")
+    before = contents(patched.parent)
+    real = atomic.place
+
+    def full_disk(temporary: Path, target: Path) -> None:
+        if target.suffix == ".json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(temporary, target)
+
+    monkeypatch.setattr(atomic, "place", full_disk)
+    with pytest.raises(UsageError, match=r"cannot write .*p\.faulty\.calibration\.json"):
+        onnxcal.export(patched, to="faulty", data=X, force=True)
+    assert contents(patched.parent) == before
+
+
+def test_a_missing_converter_is_named_with_its_command_before_any_work(fault: Any, patched: Path) -> None:
+    fault("right", parts=(Distribution(("no-such-converter",)),), install="pip install no-such-converter")
+    with pytest.raises(UsageError, match="no-such-converter is missing") as caught:
+        onnxcal.export(patched.with_name("not-looked-at.onnx"), to="faulty")
+    assert caught.value.hint == "pip install no-such-converter"
+
+
+def test_without_data_inputs_are_drawn_and_that_is_said(patched: Path, fault: Any) -> None:
+    fault("right")
+    result = onnxcal.export(patched, to="faulty")
+    assert result.verification is not None
+    assert result.verification.passed
+    assert any("drawn inputs: --data verifies it on yours" in line for line in result.warnings)
+
+
+def test_what_needs_files_that_will_not_be_there_is_wrong(tmp_path: Path, fault: Any) -> None:
+    """A converter that leaves weights in the .onnx file's external data must not pass because those lie beside it."""
+    fault("right")
+    onnx.save(  # noqa: TID251  external data are what is wanted
+        builders.classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx")
+    with pytest.raises(VerificationError, match="runs the unpatched model, but not the patched one"):
+        onnxcal.export(tmp_path / "p.onnx", to="faulty", data=X)
+
+
+def test_a_folded_model_takes_its_original(tmp_path: Path, fault: Any) -> None:
+    fault("right")
+    builders.save(MODEL, tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, fold=True, output=tmp_path / "p.onnx")
+    with pytest.raises(ModelError):
+        onnxcal.export(tmp_path / "p.onnx", to="faulty", data=X)
+    result = onnxcal.export(tmp_path / "p.onnx", to="faulty", data=X, original=tmp_path / "m.onnx")
+    assert result.temperatures == {"logits": T}
+
+
+def test_a_quantised_model_gets_no_recipe_for_tflite_and_a_float_model_does(tmp_path: Path, patched: Path) -> None:
+    builders.save(qdq(), tmp_path / "q.onnx")
+    onnxcal.patch(tmp_path / "q.onnx", temperature=T, output=tmp_path / "qp.onnx")
+    with pytest.raises(ModelError, match="onnx2tf makes a wrong model"):
+        onnxcal.export(tmp_path / "qp.onnx", to="tflite-recipe")
+    assert not (tmp_path / "qp.md").exists()
+    result = onnxcal.export(patched, to="tflite-recipe")
+    assert result.verification is None
+    assert f"'logits' with T = {T}" in patched.with_suffix(".md").read_text()
+
+
+def test_free_sizes_need_data_where_sizes_are_fixed(tmp_path: Path, fault: Any) -> None:
+    fault("right", single=True)
+    from tests.inference.runtimes.test_graphs import dense
+
+    model = dense(17)
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "side"
+    builders.save(model, tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx")
+    with pytest.raises(UsageError, match="has free sizes"):
+        onnxcal.export(tmp_path / "p.onnx", to="faulty")
+
+
+def test_on_the_command_line(patched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(patched.parent)
+    done = cli("export", "p.onnx", "--to", "tflite-recipe", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["files"], document["verification"]) == (["p.md"], None)
+    again = cli("export", "p.onnx", "--to", "tflite-recipe")
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert "'p.md' exists" in again.stderr
+    for words, said in (
+        (["m.onnx", "--to", "ort", "-o", "x.ort"], "carries no calibration"),
+        (["p.onnx", "--to", "ort", "-o", "x.xml"], "does not end in .ort"),
+        (["p.onnx", "--to", "ort", "--compress"], "--compress does nothing with --to ort"),
+        (["p.onnx", "--to", "ort", "--labels", "y.npy", "-o", "x.ort"], "--labels does nothing without --data"),
+        (["p.onnx", "--to", "tflite-recipe", "--data", "d.npz", "-o", "x.md"], "--data does nothing"),
+    ):
+        refused = cli("export", *words)
+        assert (refused.exit_code, refused.stdout) == (2, ""), words
+        assert said in refused.stderr
+
+
+def test_the_formats_of_the_command_line_are_those_that_there_are() -> None:
+    from onnxcal.cli.export import FORMATS
+
+    assert tuple(formats.FORMATS) == FORMATS
