@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,8 +59,24 @@ def write_depfile(path: str | os.PathLike[str], rules: Mapping[str, Iterable[str
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder and those in it, in an order that does not depend on the file system."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """Every file in a folder and those in it, in an order that does not depend on the file system.
+
+    Links to folders are followed, as readers of data follow them; what is hidden, or Python's cache, is passed over.
+    """
+    return sorted(_files_below(folder, ()))
+
+
+def _files_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder that it lies in
+        return
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name == "__pycache__":
+            continue
+        if path.is_dir():
+            yield from _files_below(path, (*above, real))
+        elif path.is_file():
+            yield path
 
 
 def _escaped(name: str) -> str:

@@ -146,7 +146,7 @@ def _change(temperature: float, last: float | None, limit: float) -> Check:
     name = "max-temperature-change"
     if last is None:
         return Check(name, True, None, limit, "there is no last build whose temperature this one could be held against")
-    change = abs(temperature / last - 1)
+    change = abs(temperature / last - 1) if last != 0 else math.inf
     passed = change <= limit
     said = f"T went from {last:.4g} to {temperature:.4g}, by {change:.3g} of it, {_than('more', not passed)}"
     return Check(name, passed, change, limit, f"{said} --{name} {limit:g}")

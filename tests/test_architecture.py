@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -72,6 +73,12 @@ def test_room_imports_only_from_rooms_above_it(path: Path) -> None:
     for target in own_imports(path):
         assert len(target) > 1, f"{module_name(path)} imports the package itself"
         assert ROOMS.index(target[1]) <= ROOMS.index(room), f"{module_name(path)} imports {'.'.join(target)}"
+
+
+def test_the_table_for_contributors_has_every_room_in_this_order() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    first_cells = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    assert tuple(re.findall(r"`(\w+)(?:\.py|/)`", first_cells)) == ROOMS
 
 
 @pytest.mark.parametrize("path", [p for p in ROOM_FILES if p.parts[-2:][0] == "graph" or "tails" in p.parts], ids=ids)

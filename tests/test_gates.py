@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import onnxcal
 from onnxcal.errors import GateError, UsageError
+from onnxcal.gates import Gates
 from tests import builders
 
 X, Y = builders.labelled_data(400)
@@ -65,6 +67,12 @@ def test_without_a_last_build_the_change_of_temperature_passes_and_says_so(older
     result = onnxcal.calibrate(model, (X, Y), output=tmp_path / "o.onnx", force=True, max_temperature_change=0.0)
     assert result.gates[0].passed
     assert "no last build" in result.gates[0].detail
+
+
+def test_a_last_temperature_of_zero_is_infinitely_far_away(plain: Any) -> None:
+    """No build writes it, but a file can say so."""
+    (check,) = Gates(max_temperature_change=1e6).judge(plain.calibration, plain.metrics, dtype="float32", last=0.0)
+    assert (check.passed, check.value) == (False, math.inf)
 
 
 def test_an_improvement_is_one_whose_whole_interval_is_below_zero(plain: Any) -> None:

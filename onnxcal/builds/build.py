@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxcal.atomic import check_apart, check_writable
-from onnxcal.builds.config import Project, Target, called, find_config, read_config
+from onnxcal.builds.beside import external_clashes
+from onnxcal.builds.config import Project, called, find_config, read_config
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.recipe import Recipe, recipe_of, why_out_of_date
 from onnxcal.builds.results import BuildResult, Status, TargetResult
 from onnxcal.builds.runner import Outcome, run_jobs
+from onnxcal.builds.target import Target
 from onnxcal.cores import available_cores
 from onnxcal.depfile import write_depfile
 from onnxcal.errors import OnnxcalError, UsageError
@@ -98,9 +100,12 @@ def _look(
 ) -> dict[str, tuple[Recipe, str]]:
     """The recipe of each target that is to be made, and why; what is to be told of the others."""
     digests = DigestCache()
+    clashes = external_clashes(project)
     recipes: dict[str, tuple[Recipe, str]] = {}
     for target in chosen:
         try:
+            if target.name in clashes:
+                raise clashes[target.name]
             recipe = recipe_of(project, target, digests)
             why = "--force" if force else why_out_of_date(project, target, recipe, digests)
             if why is not None:

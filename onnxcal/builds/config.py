@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from onnxcal.builds.keys import BESIDES, FILES, GATES, OPTIONS, REQUIRED, Key
+from onnxcal.builds.keys import FILES, GATES, OPTIONS, REQUIRED, Key
+from onnxcal.builds.target import Target, refuse_clashes
 from onnxcal.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -22,20 +23,6 @@ else:
 
 NAME, PYPROJECT = "onnxcal.toml", "pyproject.toml"
 _SECTIONS = ("defaults", "gates", "targets")
-
-
-@dataclass(frozen=True)
-class Target:
-    """One calibrated model that is to be made."""
-
-    name: str
-    """What it is called in the file."""
-    model: str
-    """The model, relative to the file."""
-    output: str
-    """The calibrated model, relative to the file."""
-    options: Mapping[str, Any]
-    """Everything else that the file says of it, gates too, with defaults filled in; keys as in the file."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +98,17 @@ def read_config(path: str | os.PathLike[str]) -> Project:
         document = _tool_table(document)
         if document is None:
             raise UsageError(f"'{called(path)}' has no [tool.onnxcal]", hint=f"add it, or write an {NAME}")
-    return Project(path, parse(document, path.name))
+    return Project(path, parse(document, path.name, path.parent))
 
 
-def parse(document: Any, where: str) -> tuple[Target, ...]:
+def parse(document: Any, where: str, folder: Path | None = None) -> tuple[Target, ...]:
     """The targets that a TOML document declares.
 
     Parameters
     ----------
     document : what a TOML parser made of it.
-    where : how messages call the file.
+    where : name of the file, by which messages call it.
+    folder : in which it lies, default the current one.
 
     Raises
     ------
@@ -141,7 +129,7 @@ def parse(document: Any, where: str) -> tuple[Target, ...]:
         own_gates = _checked(own.pop("gates", {}), GATES, where, f"[targets.{name}.gates]")
         own = _checked(own, {**FILES, **OPTIONS}, where, place, more=("gates",))
         targets.append(_target(name, {**defaults, **gates, **own, **own_gates}, where))
-    _refuse_clashes(targets, where)
+    refuse_clashes(targets, where, Path() if folder is None else folder)
     return tuple(targets)
 
 
@@ -152,30 +140,6 @@ def _target(name: str, said: dict[str, Any], where: str) -> Target:
     model = said.pop("model")
     output = said.pop("output", None) or str(Path(model).with_name(f"{Path(model).stem}.calibrated.onnx"))
     return Target(name, model, output, MappingProxyType(said))
-
-
-def _refuse_clashes(targets: Iterable[Target], where: str) -> None:
-    """Refuse two targets that write one file, or one that reads what another writes: that depends on the order."""
-    made: dict[str, str] = {}
-    targets = list(targets)
-    for target in targets:
-        for path in (target.output, *(target.options.get(key) for key in BESIDES)):
-            if path is None:
-                continue
-            first = made.setdefault(os.path.normpath(path), target.name)
-            if first != target.name or os.path.normpath(path) == os.path.normpath(target.model):
-                raise UsageError(
-                    f"{where}: '{path}' is written by [targets.{target.name}] and "
-                    f"{'read by it' if first == target.name else f'by [targets.{first}]'}",
-                    hint="give each its own output",
-                )
-    for target in targets:
-        maker = made.get(os.path.normpath(target.model))
-        if maker is not None:
-            raise UsageError(
-                f"{where}: the model of [targets.{target.name}] is what [targets.{maker}] makes",
-                hint='calibrate several heads in one target: head = ["a", "b"]',
-            )
 
 
 def _checked(content: Any, keys: Mapping[str, Key], where: str, place: str, more: Iterable[str] = ()) -> dict[str, Any]:
@@ -192,9 +156,9 @@ def _value(value: Any, key: Key, what: str) -> Any:
     if key.kind == "integer" and kind is float and value.is_integer():  # which JSON cannot tell from a whole number
         value, kind = int(value), int
     fits = {
-        "string": kind is str and value != "",
+        "string": kind is str and _is_name(value),
         "integer": kind is int,
-        "number": kind in (int, float) and math.isfinite(value),
+        "number": kind is int or (kind is float and math.isfinite(value)),
         "boolean": kind is bool,
         "strings": kind is str or (kind is list and value != [] and all(type(one) is str for one in value)),
     }[key.kind]
@@ -206,13 +170,18 @@ def _value(value: Any, key: Key, what: str) -> Any:
         fits = value < key.maximum if key.open_maximum else value <= key.maximum
     if fits and key.kind == "strings":
         value = [value] if kind is str else value
-        fits = all(one != "" for one in value) and len(set(value)) == len(value)
+        fits = all(map(_is_name, value)) and len(set(value)) == len(value)
     if not fits:
         hint = f"it takes {key.option}"
         if key.choices and type(value) is str:
             hint = _nearest(value, key.choices, "it takes")
         raise UsageError(f"{what} = {_shown(value)} is not allowed", hint=hint)
     return value
+
+
+def _is_name(text: str) -> bool:
+    """Whether a file, or anything else, can be called so."""
+    return text != "" and "\0" not in text
 
 
 def _refuse_unknown(table: Mapping[str, Any], keys: Iterable[str], where: str, place: str) -> None:
@@ -253,5 +222,5 @@ def _toml(path: Path) -> dict[str, Any]:
             return read
     except OSError as error:
         raise UsageError(f"cannot read '{called(path)}': {error.strerror}", hint="check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError
         raise UsageError(f"'{called(path)}' is not TOML: {error}", hint="check the line that is named") from None

@@ -1,10 +1,14 @@
-"""Digests of files, remembered in the user's cache folder, so that a large file that nobody touched is read once."""
+"""What was found out by reading files, remembered in the user's cache folder: a large file is read once.
+
+Digests, and whether a calibrated model is what its metadata say.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -45,18 +49,33 @@ class DigestCache:
         DataError
             It cannot be read.
         """
+        return self._remembered(path, "", lambda: file_digest(path))
+
+    def is_made_from(self, path: Path, model: str, look: Callable[[], bool]) -> bool:
+        """Whether a calibrated model is what its metadata say, of the model with that digest.
+
+        Parameters
+        ----------
+        path : of the calibrated model.
+        model : digest of the model.
+        look : finds it out; called where that is not known, of this file as it is.
+        """
+        return self._remembered(path, "made from ", lambda: model if look() else "") == model
+
+    def _remembered(self, path: Path, about: str, find: Callable[[], str]) -> str:
         try:
             before = os.stat(path)
-            key = _key(before)
+            key = about + _key(before)
             if key in self._known:
                 return self._known[key]
-            digest = file_digest(path)
-            if _key(os.stat(path)) == key and time.time() - max(before.st_mtime, before.st_ctime) > SETTLED_SECONDS:
-                self._known[key] = digest
+            found = find()
+            settled = time.time() - max(before.st_mtime, before.st_ctime) > SETTLED_SECONDS
+            if found and settled and _key(os.stat(path)) == _key(before):
+                self._known[key] = found
                 self._changed = True
         except OSError as error:
             raise DataError(f"cannot read '{path}': {error.strerror}", hint="check the path") from None
-        return digest
+        return found
 
     def save(self) -> None:
         """Keep what was found for the next time."""

@@ -5,6 +5,7 @@ The recipe is kept in OUT's metadata. It holds digests, options and the format o
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib.util
 import sys
@@ -13,15 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxcal.builds.config import Project, Target
+from onnxcal.builds.config import Project
 from onnxcal.builds.digests import DigestCache
 from onnxcal.builds.keys import BESIDES, GATES, OPTIONS
-from onnxcal.data import paths_of
+from onnxcal.builds.target import Target
 from onnxcal.depfile import files_below
 from onnxcal.errors import DataError, ModelError, UsageError
-from onnxcal.graph.external import external_files
+from onnxcal.graph.external import external_file, external_files, external_locations
 from onnxcal.graph.metadata import PATCH_FORMAT, RECIPE, calibrated_heads
 from onnxcal.graph.modelfile import open_model
+from onnxcal.graph.patch import unpatched
+from onnxcal.graph.remade import is_remade
 
 _DIGESTED = ("data", "labels", "preprocess", "eval-data", "eval-labels", "depends")
 
@@ -80,6 +83,8 @@ def why_out_of_date(project: Project, target: Target, recipe: Recipe, digests: D
     output = project.folder / target.output
     if not output.exists():
         return f"there is no {target.output}"
+    if not output.is_file():  # opening a pipe would wait for ever
+        raise UsageError(f"'{target.output}' is there, and is no ordinary file", hint=_REMOVE)
     try:
         patched = open_model(output)
         entries = calibrated_heads(patched)
@@ -93,12 +98,16 @@ def why_out_of_date(project: Project, target: Target, recipe: Recipe, digests: D
     for one in made_from:
         if one != recipe.document:
             return _difference(one, recipe.document)
+    model = open_model(project.folder / target.model)
+    if not digests.is_made_from(output, recipe.document["model"], lambda: is_remade(unpatched(model), patched)):
+        return f"{target.output} was changed since it was made"
     try:
-        beside = _joined(digests.sha256(path) for path in external_files(patched))
+        for location in external_locations(patched):  # fewer than the model's where T was folded into some
+            beside, original = external_file(patched, location), external_file(model, location)
+            if digests.sha256(beside) != digests.sha256(original):
+                return f"the external data beside {target.output} are not the model's"
     except ModelError as error:
         return error.message
-    if "external_data" in recipe.document and beside != recipe.document["external_data"]:
-        return f"the external data beside {target.output} are not the model's"
     for key in BESIDES:
         if key in target.options and not (project.folder / target.options[key]).exists():
             return f"there is no {target.options[key]}"
@@ -127,9 +136,9 @@ def _read(folder: Path, data: str) -> list[tuple[str, str]]:
     if (folder / data).is_dir():
         inside = [file.relative_to(folder / data) for file in files_below(folder / data)]
         return [(str(Path(data) / file), f":{file.as_posix()}") for file in inside]
-    found = [Path(path) for path in paths_of(str(folder / data)) if Path(path).is_file()]
+    found = sorted(path for path in glob.glob(data, root_dir=folder) if (folder / path).is_file())
     if found:  # it is a pattern
-        return [(_below(path, folder), f":{path.name}") for path in found]
+        return [(path, f":{Path(path).name}") for path in found]
     where, colon, name = data.rpartition(":")
     if not colon:
         raise DataError(f"cannot read '{data}': no such file", hint="paths are relative to the TOML file")
@@ -145,8 +154,11 @@ def _source_of(folder: Path, module: str) -> str:
     sys.path.insert(0, str(folder))
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
+    except (Exception, SystemExit) as error:  # what imports the packages above it runs their code
+        raise DataError(
+            f"cannot import the module '{module}': {type(error).__name__}: {error}",
+            hint="run it with python on its own first",
+        ) from error
     finally:
         sys.path.remove(str(folder))
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():

@@ -60,7 +60,7 @@ def _value(key: Key) -> dict[str, Any]:
     name = {"description": key.about}
     if key.choices:
         return name | {"enum": list(key.choices)}
-    string = {"type": "string", "minLength": 1}
+    string = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]*$"}
     if key.kind == "strings":
         several = {"type": "array", "items": string, "minItems": 1, "uniqueItems": True}
         return name | {"anyOf": [string, several]}

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from contextlib import redirect_stdout
 from types import FrameType
 from typing import Any, NoReturn
 
 from onnxcal.errors import OnnxcalError
 from onnxcal.pipeline import calibrate
 from onnxcal.report.json import as_document, refusal
+from onnxcal.report.stdout import stdout_kept
 
 INTERRUPTED = 130
 
@@ -24,7 +24,7 @@ def main() -> int:
     """Read keyword arguments of `calibrate` as JSON; print `{"code", "error", "hint", "result"}`."""
     signal.signal(signal.SIGTERM, _interrupt)
     arguments: dict[str, Any] = json.load(sys.stdin)
-    with redirect_stdout(sys.stderr):  # a user's loader may print
+    with stdout_kept():  # a user's loader may print
         try:
             outcome = _outcome(0, result=as_document(calibrate(**arguments)))
         except OnnxcalError as error:

@@ -15,7 +15,7 @@ SIGNIFICANT = 0.05
 
 
 def about_temperature(calibration: Calibration, sample: Sample | None = None) -> tuple[str, ...]:
-    """Labels that are all one class; a temperature that is not distinguishable from 1."""
+    """Labels that are all one class; a temperature that is not distinguishable from ∞, or from 1."""
     said = []
     if sample is not None and sample.labels.are_indices and sample.logits.n_samples > 1:
         first = int(sample.labels.values[0])
@@ -27,7 +27,19 @@ def about_temperature(calibration: Calibration, sample: Sample | None = None) ->
         )
     if calibration.smoothing is not None:
         said.append(f"labels were smoothed: {calibration.smoothing:.3g} of each is spread over all classes")
-    return (*said, *_near_one(calibration))
+    return (*said, *_next_to_useless(calibration), *_near_one(calibration))
+
+
+def _next_to_useless(calibration: Calibration) -> tuple[str, ...]:
+    """β = 1/T is not distinguishable from 0, where the logits would say nothing (Wald test at 5 %)."""
+    assert calibration.interval is not None
+    low, high = calibration.interval
+    if low > 0 and math.log(high) - math.log(low) < 2:
+        return ()
+    return (
+        f"T = {calibration.temperature:.4g} (95 % interval {low:.3g} to {high:.3g}): by these samples the labels may "
+        "have nothing to do with the logits; pass more, and check that labels and inputs are in the same order",
+    )
 
 
 def _near_one(calibration: Calibration) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; nothing was written", 130)
+        _fail("interrupted; nothing half-written is left", 130)
     except SystemExit as error:
         if sys.stdout is not stdout:  # click has put it away: a pipe that nobody reads any more
             sys.exit(0)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from onnxcal.report.json import as_document, as_text
 from onnxcal.report.printable import printable
 from onnxcal.report.progress import Report, progress_of
+from onnxcal.report.stdout import stdout_kept
 
 
 def show(result: Any, render: Callable[[Any, bool], None], *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -31,5 +31,5 @@ def progress_bar(*, quiet: bool) -> Iterator[Report | None]:
 
     Meanwhile stdout is stderr: it is for results, and a user's loader that prints must not spoil them.
     """
-    with redirect_stdout(sys.stderr), progress_of(not quiet) as report:
+    with stdout_kept(), progress_of(not quiet) as report:
         yield report

@@ -20,7 +20,7 @@ from onnxcal.errors import DataError, ModelError, OnnxcalError
 from onnxcal.graph.inspect import inspect
 from onnxcal.graph.metadata import calibrated_heads, undo_of
 from onnxcal.graph.modelfile import ModelFile, open_model
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import has_folded_weights, unpatched
 from onnxcal.inference.options import RunOptions
 from onnxcal.verification.checks import Check, Verification
 from onnxcal.verification.file import check_checker, check_untouched
@@ -83,6 +83,9 @@ def _check(path: str) -> FileCheck:
         patched = open_model(path)
         for entry in calibrated_heads(patched):
             temperatures[str(entry.output_name or entry.head["output"])] = float(entry.calibration["temperature"])
+        if temperatures and has_folded_weights(patched):
+            said = f"T is folded into the weights of {patched.name}: it cannot be checked without its original"
+            return FileCheck(path, False, temperatures, None, f"{said}; onnxcal verify takes both, and data", 2)
         recorded = undo_of(patched).sha256
         original = unpatched(patched)
         verification, warnings = _verified(original, patched)

@@ -20,7 +20,7 @@ from tests.builds.conftest import TOML, contents, write_data, write_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = """
-import os, pathlib, time, signal
+import os, pathlib, subprocess, time, signal
 from tests import builders
 
 def wait(mine, other):
@@ -32,6 +32,7 @@ def wait(mine, other):
 
 def first():
     wait("first", "second")
+    subprocess.run(["echo", "a tool that a loader runs"], check=True)
     yield builders.labelled_data(100)
 
 def second():
@@ -134,7 +135,7 @@ def test_an_interrupted_build_leaves_nothing_and_nobody_behind(project: Path) ->
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.strip() == "onnxcal: error: interrupted; nothing was written"
+    assert said.strip() == "onnxcal: error: interrupted; nothing half-written is left"
     assert set(contents(project)) - {"started"} - {n for n in contents(project) if "__pycache__" in n} == before
     mine = [pid for pid in os.listdir("/proc") if pid.isdigit() and _folder_of(pid) == project]
     assert mine == [str(os.getpid())], "a worker is still there"

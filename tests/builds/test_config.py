@@ -76,6 +76,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an excluded end": (target(smoothing=1), "from 0 to below 1"),
     "another choice": (target(task="multi-class"), "did you mean 'multiclass'?"),
     "an empty path": (target(labels=""), "it takes a string"),
+    "a number with hundreds of digits": ({**ONE, "gates": {"max-nll": 10**400}}, "it takes a number from 0 to 1e+06"),
+    "a path with a zero byte": (target(labels="a\0b"), "it takes a string"),
     "an empty list": (target(head=[]), "a string or a list of strings"),
     "a list of numbers": (target(head=[1]), "a string or a list of strings"),
     "a head twice": (target(head=["a", "a"]), "a string or a list of strings"),
@@ -159,12 +161,24 @@ def test_a_target_overrules_the_defaults_and_its_gates_those_of_the_file() -> No
         {"a": {"model": "m.onnx", "output": "x.onnx"}, "b": {"model": "n.onnx", "report": "x.onnx"}},
         {"a": {"model": "m.onnx", "output": "m.onnx"}},
         {"a": {"model": "m.onnx", "output": "n.onnx"}, "b": {"model": "n.onnx"}},
+        {"a": {"model": "m.onnx", "output": "n.onnx"}, "b": {"model": "n.onnx", "output": "m.onnx"}},
+        {"a": {"model": "m.onnx", "output": "linked/x.onnx"}, "b": {"model": "n.onnx", "output": "real/x.onnx"}},
+        {"a": {"model": "m.onnx", "summary": "d.npz"}},
+        {"a": {"model": "m.onnx", "summary": "s.md", "report": "s.md"}},
+        {"a": {"model": "m.onnx", "report": "it.toml"}},
+        {"a": {"model": "m.onnx"}, "b": {"model": "n.onnx", "data": "f.py:g", "save-calibration": "f.py"}},
+        {"a": {"model": "m.onnx", "data": "real", "preprocess": "imagenet", "output": "real/x.onnx"}},
     ],
-    ids=["one output", "an output that is a report", "in place", "one after the other"],
-)
-def test_targets_whose_order_would_matter_are_refused(content: Any) -> None:
-    with pytest.raises(UsageError, match=r"is written by|is what"):
-        parse({"defaults": {"data": "d.npz"}, "targets": content}, "it")
+    ids=[
+        "one output", "an output that is a report", "in place", "one after the other", "in a circle", "by a link",
+        "data", "one file besides", "the file itself", "a callable", "into a folder that is read",
+    ],
+)  # fmt: skip
+def test_targets_that_cannot_go_together_are_refused(content: Any, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to("real")
+    with pytest.raises(UsageError, match="is written by"):
+        parse({"defaults": {"data": "d.npz"}, "targets": content}, "it.toml", tmp_path)
 
 
 def test_the_nearest_file_is_found_here_or_above(tmp_path: Path) -> None:
@@ -183,6 +197,7 @@ def test_the_nearest_file_is_found_here_or_above(tmp_path: Path) -> None:
     [
         ("onnxcal.toml", b"[targets", "is not TOML"),
         ("onnxcal.toml", b"\xff", "is not TOML"),
+        ("onnxcal.toml", b"a = 1" + b"0" * 5000, "is not TOML"),
         ("pyproject.toml", b"[project]", "has no [tool.onnxcal]"),
         ("pyproject.toml", b"tool = 3", "has no [tool.onnxcal]"),
         ("other.toml", None, "No such file"),

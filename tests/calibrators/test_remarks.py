@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxcal.calibrators import fit
+from onnxcal.errors import FitError
 from tests.reference.problems import multiclass
 
 
@@ -79,3 +80,20 @@ def test_without_resamples_nothing_is_said_of_chance():
     found = fit(z, y, eval_data=multiclass(200, scale=0.5, seed=9), bootstrap=0)
     assert found.metrics.intervals is None
     assert any("made NLL worse" in said and "within" not in said for said in found.warnings)
+
+
+def test_labels_that_may_have_nothing_to_do_with_the_logits_are_remarked_on():
+    rng = np.random.default_rng(3)
+    z, y = multiclass(400)
+    chance = next(found for found in (fitted_on_permuted(z, y, rng) for _ in range(50)) if found is not None)
+    assert "nothing to do with the logits" in chance.warnings[0]
+    assert chance.temperature / chance.stderr < 2
+    assert not any("nothing to do" in line for line in fit(z, y).warnings)
+
+
+def fitted_on_permuted(z, y, rng):
+    """None where chance alone ranks the labels worse than chance."""
+    try:
+        return fit(z, rng.permutation(y))
+    except FitError:
+        return None

@@ -227,15 +227,17 @@ def test_every_kind_of_data_gives_the_same_temperature(data: list[str], cli: Any
     assert document["calibration"]["temperature"] == onnxcal.calibrate(MODEL, (X, Y)).calibration.temperature
 
 
-def test_a_data_function_that_prints_does_not_spoil_json(cli: Any, work: Path) -> None:
+def test_a_data_function_that_prints_does_not_spoil_json(cli: Any, work: Path, capfd: Any) -> None:
     """`--json`: exactly one JSON object on stdout, nothing else there; a loader's chatter belongs on stderr."""
     (work / "chatty.py").write_text(
-        "import numpy as np\nprint('importing')\n"
-        "def f():\n    print('loading')\n    with np.load('d.npz') as f: d = dict(f)\n    yield d['x'], d['labels']\n"
+        "import os\nimport numpy as np\nprint('importing')\n"
+        "def f():\n    print('loading')\n    os.system('echo unpacking')\n"
+        "    with np.load('d.npz') as f: d = dict(f)\n    yield d['x'], d['labels']\n"
     )
     result = cli("calibrate", "m.onnx", "--data", "chatty.py:f", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["verification"]["passed"] is True
+    assert capfd.readouterr() == ("", "unpacking\n" * 2), "once to collect, once to verify"
 
 
 def test_in_place_changes_the_model_only(cli: Any, work: Path) -> None:

@@ -59,6 +59,13 @@ def test_whatever_is_changed_afterwards_is_found(change: Any, patched: Path, cli
     assert "p.onnx: FAILED: " in result.stderr
 
 
+def test_folded_weights_are_not_called_changed_but_not_checkable(tmp_path: Path) -> None:
+    onnxcal.patch(MODEL, temperature=1.7, fold=True, output=tmp_path / "p.onnx")
+    (found,) = check([tmp_path / "p.onnx"]).files
+    assert (found.passed, found.exit_code, found.temperatures) == (False, 2, {"probs": 1.7})
+    assert "cannot be checked without its original" in str(found.error)
+
+
 def test_each_file_is_told_of_and_the_worst_is_the_exit_code(patched: Path, tmp_path: Path, cli: Any) -> None:
     raw = builders.save(MODEL, tmp_path / "raw.onnx")
     result = cli("check", patched, raw, tmp_path / "gone.onnx", "--json")
