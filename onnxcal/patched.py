@@ -8,11 +8,10 @@ from pathlib import Path
 from onnxcal.atomic import check_apart
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.temperature import TemperatureLike, as_temperature
-from onnxcal.errors import ModelError, UsageError
+from onnxcal.errors import UsageError
 from onnxcal.graph.filerecord import FileRecord
-from onnxcal.graph.metadata import undo_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import check_division, write_original
+from onnxcal.graph.patch import check_division, check_made_from, write_original
 from onnxcal.graph.write import Draft, write_taking_digest
 from onnxcal.heads import unusual_temperature
 from onnxcal.results import RevertResult, SetTemperatureResult
@@ -56,14 +55,8 @@ def revert(
 
 def _revert_to(file: ModelFile, original: ModelFile, output: str | os.PathLike[str], *, force: bool) -> RevertResult:
     """Copy the model that a patched one was made from, if it is that."""
-    expected = undo_of(file).sha256
     check_apart([Path(output)], [original.path])
-    if original.sha256 != expected:
-        raise ModelError(
-            f"{original.name} is not the model that {file.name} was made from: its SHA-256 begins with "
-            f"{original.sha256[:12]}, not with {expected[:12]}",
-            hint="pass that model as --original; sha256sum finds it",
-        )
+    check_made_from(file, original)
     with Draft(output, original, force=force) as draft:
         digest = write_taking_digest(draft, original, [(0, original.size)])
         draft.commit()

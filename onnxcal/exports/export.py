@@ -23,7 +23,7 @@ from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.inspect import model_inputs
 from onnxcal.graph.metadata import CALIBRATION_KEY, CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import check_made_from, has_folded_weights, unpatched
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.feeds import Feeder
 from onnxcal.inference.options import run_options
@@ -100,7 +100,14 @@ def export(
             raise UsageError("--data does nothing with --to tflite-recipe", hint="leave it out: nothing is run")
         return _write_recipe(file, entries, target)
 
-    base = unpatched(file) if original is None else open_model(original)
+    if original is None and has_folded_weights(file):
+        raise ModelError(
+            f"T is folded into the weights of {file.name}, which is verified against the model that it was made from",
+            hint="pass that model as --original",
+        )
+    base = unpatched(file if original is None else open_model(original))
+    if original is not None:
+        check_made_from(file, base)
     (runtime,) = wanted.runtimes
     notes: tuple[str, ...] = ()
     source: Source

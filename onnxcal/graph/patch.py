@@ -168,8 +168,26 @@ def check_division(patched: ModelFile, output: str, temperature: float) -> None:
         raise _broken(patched, f"output '{output}' is not divided by {temperature}")
 
 
+def other_temperature(patched: ModelFile, output: str, temperature: float) -> float | None:
+    """What a changed file divides an output by, if that is not T to within the rounding of a conversion."""
+    view = GraphView(patched)
+    for node, numbers, rounding in _divisors(view):
+        if output in view.depend_on(node.output):
+            for number in numbers:
+                if not math.isclose(number, temperature, rel_tol=rounding):
+                    return float(number)
+    return None
+
+
 def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
     """The inserted nodes that divide by a temperature, as it reads back from the file."""
+    for node, numbers, rounding in _divisors(view):
+        if all(math.isclose(number, temperature, rel_tol=rounding) for number in numbers):
+            yield node
+
+
+def _divisors(view: GraphView) -> Iterator[tuple[onnx.NodeProto, Sequence[float], float]]:
+    """The inserted divisions, the numbers that they divide by, and how coarsely those are rounded."""
     for node in view.graph.node:
         if node.op_type == "Div" and role_of(node) == DIVIDE:
             divisor = view.constant_tensor(node.input[1])
@@ -177,9 +195,7 @@ def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
             if divisor is None or not numbers:
                 continue
             coarse = len(divisor.raw_data) < 4 * len(numbers)  # of a file that was converted since
-            rounding = 2.0**-8 if coarse else 1e-6
-            if all(math.isclose(number, temperature, rel_tol=rounding) for number in numbers):
-                yield node
+            yield node, numbers, 2.0**-8 if coarse else 1e-6
 
 
 def unpatched(model: ModelFile, original: ModelFile | None = None) -> ModelFile:
@@ -213,6 +229,17 @@ def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:
     pieces = _original_pieces(model, undo)
     digest = write_taking_digest(draft, model, pieces)
     return digest, digest == undo.sha256
+
+
+def check_made_from(patched: ModelFile, original: ModelFile) -> None:
+    """Raise ModelError if a patched model was made from another one."""
+    expected = undo_of(patched).sha256
+    if original.sha256 != expected:
+        raise ModelError(
+            f"{original.name} is not the model that {patched.name} was made from: its SHA-256 begins with "
+            f"{original.sha256[:12]}, not with {expected[:12]}",
+            hint="pass that model as --original; sha256sum finds it",
+        )
 
 
 def has_folded_weights(model: ModelFile) -> bool:

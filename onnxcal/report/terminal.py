@@ -231,7 +231,7 @@ def verdict(verification: Verification) -> str:
     failed = [check for check in verification.checks if not check.passed]
     if failed:
         return f"FAILED ({where}): {failed[0].name}: {failed[0].detail}"
-    limits = [check.limit for check in verification.checks if check.limit]
+    limits = [check.limit for check in verification.checks if check.limit and "probabilities of" in check.name]
     return (
         f"PASSED ({where}): largest error {runtime.max_abs_error:.2g} (limit {min(limits):.2g}), "
         f"{runtime.argmax_changed} predictions changed" + _elsewhere(verification)

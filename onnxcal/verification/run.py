@@ -12,7 +12,7 @@ from onnxcal.graph.detect import candidates
 from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import unpatched
+from onnxcal.graph.patch import other_temperature, unpatched
 from onnxcal.graph.remade import recorded_head
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
@@ -163,6 +163,7 @@ class _Verification:
             moved = how_far(self.original, self.comparisons, source, self.options, run.n_samples)
             if lenient:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
+                notes += _other_temperatures(self.patched, self.comparisons)
         wanted = wanted or RuntimeOptions()
         others = check_runtimes(
             self.original, self.patched, run.comparisons, source, self.options, wanted, progress, converted
@@ -170,6 +171,15 @@ class _Verification:
         checks += [entry.as_check() for entry in others if entry.counts]
         passed = all(check.passed for check in checks)
         return VerifyResult(Verification(passed, (run.runtime(), *others), tuple(checks)), moved, tuple(notes))
+
+
+def _other_temperatures(patched: ModelFile, comparisons: Sequence[HeadComparison]) -> Iterator[str]:
+    """What to say of a T that no conversion makes of the recorded one, though a tolerance takes it."""
+    for comparison in comparisons:
+        found = other_temperature(patched, comparison.output, comparison.temperature)
+        if found is not None:
+            said = f"and its calibration says {comparison.temperature:.6g}"
+            yield f"'{comparison.output}' is divided by {found:.6g}, {said}: no conversion rounds T so far"
 
 
 _WAIVED = ("untouched bytes", "other outputs")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnxconverter_common import float16
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from scipy.special import softmax
@@ -225,3 +225,21 @@ def test_t_is_folded_into_the_scale_of_dynamically_quantised_weights(tmp_path: P
     operators = [[n.op_type for n in onnx.ModelProto.FromString(p.read_bytes()).graph.node]
                  for p in (target, tmp_path / "f.onnx")]  # fmt: skip
     assert operators[0] == operators[1]
+
+
+@pytest.mark.parametrize("factor", [1.03, 1.0])
+def test_a_temperature_that_no_conversion_makes_is_said_within_the_tolerance_too(
+    factor: float, tmp_path: Path, cli: Any
+) -> None:
+    builders.save(builders.classifier(), tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=2.0, output=tmp_path / "p.onnx")
+    np.savez(tmp_path / "d.npz", x=builders.labelled_data(50)[0])
+    changed = onnx.ModelProto.FromString((tmp_path / "p.onnx").read_bytes())
+    changed.producer_name = "another tool"
+    (t,) = (each for each in changed.graph.initializer if each.name == "onnxcal_temperature")
+    t.CopyFrom(numpy_helper.from_array(np.array([2.0 * factor], np.float32), t.name))
+    builders.save(changed, tmp_path / "p.onnx")
+    result = cli("verify", tmp_path / "m.onnx", tmp_path / "p.onnx", "--data", tmp_path / "d.npz", "--tolerance", 0.05)
+    assert result.exit_code == 0
+    assert ("'logits' is divided by 2.06" in " ".join((result.stdout + result.stderr).split())) == (factor != 1.0)
+    assert "(limit 0.05)," in result.stdout

@@ -244,3 +244,29 @@ def test_the_formats_of_the_command_line_are_those_that_there_are() -> None:
     from onnxcal.cli.export import FORMATS
 
     assert tuple(formats.FORMATS) == FORMATS
+
+
+def test_a_folded_model_without_its_original_is_told_the_option(tmp_path: Path, fault: Any) -> None:
+    fault("right")
+    builders.save(MODEL, tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, fold=True, output=tmp_path / "p.onnx")
+    with pytest.raises(ModelError) as refused:
+        onnxcal.export(tmp_path / "p.onnx", to="faulty", data=X)
+    assert "--original" in (refused.value.hint or "")
+    assert "revert" not in (refused.value.hint or "")
+
+
+def test_an_original_of_something_else_is_refused(patched: Path, fault: Any) -> None:
+    fault("right")
+    other = builders.save(builders.classifier(seed=5), patched.with_name("other.onnx"))
+    with pytest.raises(ModelError, match=r"other\.onnx' is not the model that .*p\.onnx' was made from"):
+        onnxcal.export(patched, to="faulty", data=X, original=other)
+
+
+def test_a_patched_form_of_the_original_counts_without_its_patch(tmp_path: Path, patched: Path) -> None:
+    folded = tmp_path / "f.onnx"
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, fold=True, output=folded)
+    by = {name: onnxcal.export(folded, tmp_path / f"{name}.ort", to="ort", data=X, original=tmp_path / f"{name}.onnx")
+          for name in ("m", "p")}  # fmt: skip
+    assert any(line.startswith("Softmax") for line in by["m"].operators_added)
+    assert by["p"].operators_added == by["m"].operators_added
