@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from onnxcal.cli import options
+from onnxcal.errors import UsageError
 
 
 @click.command("build", epilog="Example: onnxcal build -j 2")
@@ -29,10 +30,17 @@ def command(as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> None:
     out of date), else 0. One that fails does not stop the others.
     """
     from onnxcal.builds.build import build
+    from onnxcal.builds.results import EXIT_CODES
     from onnxcal.builds.table import line, print_built
     from onnxcal.cli.show import show
 
     result = build(**kwargs, done=lambda one: click.echo(line(one), err=True) if one.error or not quiet else None)
     show(result, print_built, as_json=as_json, quiet=quiet, verbose=verbose)
+    unmade = [one.name for one in result.targets if EXIT_CODES[one.status] == 2]
+    if unmade:
+        raise UsageError(
+            f"{len(unmade)} of {len(result.targets)} targets could not be made: {', '.join(unmade)}",
+            hint="what is wrong with each is said above",
+        )
     if result.exit_code:
         raise SystemExit(result.exit_code)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from onnxcal.cli import options
+from onnxcal.errors import UsageError
 
 
 @click.command("check", epilog="Example: onnxcal check models/*.calibrated.onnx")
@@ -28,5 +29,11 @@ def command(files: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) 
     if quiet or as_json:
         for line in failures(result):
             click.echo(line, err=True)
+    unchecked = [file.path for file in result.files if file.exit_code == 2]
+    if unchecked:
+        raise UsageError(
+            f"{len(unchecked)} of {len(result.files)} files could not be checked: {', '.join(unchecked)}",
+            hint="pass files that onnxcal calibrate, patch or build wrote; what is wrong with each is said above",
+        )
     if result.exit_code:
         raise SystemExit(result.exit_code)

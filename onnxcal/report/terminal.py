@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from onnxcal.report.console import (
 )
 from onnxcal.report.drawing import draw, glyphs_for, sizes
 from onnxcal.report.runtimes import own_checks, print_runtime_checks
+from onnxcal.report.scores import SPLITS, print_metrics, print_scores
 from onnxcal.report.verdict import sentence
 from onnxcal.results import (
     CalibrateResult,
@@ -41,16 +42,10 @@ from onnxcal.results import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from onnxcal.verification import Moved, Verification, VerifyResult
 
 _DRAWN = {"": "", "patch": "bold cyan", "activation": "bold", "caption": "dim"}
 _FORMS = {"division": "", "folded": "; folded into the weights", "input": "; default of the input '{}'"}
-_CHANGE = "change (95 %)"
-_NARROW = 72
-"""Columns below which a table of scores is shown in two."""
-_SPLITS = {"holdout": "held-out half", "eval": "evaluation set", "fit": "the samples fitted on"}
 
 
 def print_inspection(result: Inspection, verbose: bool) -> None:
@@ -91,7 +86,7 @@ def print_calibrated(result: CalibrateResult, verbose: bool) -> None:
     """`calibrate`."""
     for one in result.heads:
         print_rows([("head", _head(one.head)), *_fitted(one.calibration), *_folded(result.folded)])
-        _print_metrics(one.metrics)
+        print_metrics(one.metrics)
         print_rows([("verdict", sentence(one.calibration, one.metrics))])
     print_rows([("gate", check.detail) for check in result.gates])
     _print_verification(result.verification, verbose)
@@ -108,7 +103,7 @@ def print_fit(result: FitResult, verbose: bool) -> None:
     """`fit`."""
     print_rows(_fitted(result.calibration))
     if result.metrics is not None:
-        _print_metrics(result.metrics)
+        print_metrics(result.metrics)
         print_rows([("verdict", sentence(result.calibration, result.metrics))])
     print_warnings(result.warnings)
 
@@ -149,16 +144,13 @@ def print_verified(result: VerifyResult, verbose: bool) -> None:
 def print_evaluated(result: EvaluateResult, verbose: bool) -> None:
     """`evaluate`."""
     print_rows([("head", _head(result.head))])
-    table = _score_table(f"{result.metrics.n_samples:,} samples", "")
-    for name, value in _scores(result.metrics):
-        table.add_row(name, value)
-    _print_table(table, below=1)
+    print_scores(result.metrics)
     print_warnings(result.warnings)
 
 
 def print_plotted(result: PlotResult, verbose: bool) -> None:
     """`plot`."""
-    split = "" if result.split == "eval" else f", {_SPLITS[result.split]}"
+    split = "" if result.split == "eval" else f", {SPLITS[result.split]}"
     print_rows([("shown", f"{result.n_samples:,} samples{split}, at T = 1 and at T = {result.temperature:.5g}")])
     print_warnings(result.warnings)
     print_rows([("written", _path(result.output.path))])
@@ -195,7 +187,7 @@ def print_demo(result: CalibrateResult, verbose: bool) -> None:
     ):
         print_line(("\n".join(wrapped(paragraph, width())) + "\n", ""))
     print_rows(_fitted(result.calibration))
-    _print_metrics(result.metrics)
+    print_metrics(result.metrics)
     _print_verification(result.verification, verbose)
     print_rows(
         [
@@ -323,73 +315,6 @@ def _temperature(calibration: Calibration) -> str:
     if calibration.n_samples is not None:
         text += f", fitted on {calibration.n_samples:,} samples"
     return text
-
-
-def _print_metrics(metrics: Metrics) -> None:
-    title = f"{_SPLITS[metrics.split]}, {metrics.n_samples:,} samples"
-    rows = [
-        (name, before, after, _change(metrics, name))
-        for (name, before), (_, after) in zip(_scores(metrics.before), _scores(metrics.after), strict=True)
-    ]
-    changes = [] if metrics.intervals is None else [(name, change) for name, *_, change in rows if change]
-    if width() < _NARROW:
-        console().print(f"\n  {title}")
-        _print_scores(_score_table("", "before", "after"), (row[:3] for row in rows))
-        if changes:
-            _print_scores(_score_table("", _CHANGE), changes)
-    elif changes:
-        _print_scores(_score_table(title, "before", "after", _CHANGE), rows)
-    else:
-        _print_scores(_score_table(title, "before", "after"), (row[:3] for row in rows))
-    note = {
-        "holdout": "Measured with the T of the other half; the T above is then fitted on both.",
-        "eval": "",
-        "fit": "Measured on the samples that T was fitted on: expect a little less on others.",
-    }[metrics.split]
-    floor = f"Of as many samples, perfect probabilities have an ECE of about {metrics.after.ece_floor:.4f}."
-    for said in filter(None, (note, floor)):
-        for line in wrapped(said, width() - 3):
-            print_line((f"   {line}", "dim"))
-    console().print()
-
-
-def _change(metrics: Metrics, name: str) -> str:
-    """The interval of what calibration changed in a score, if it has one."""
-    sure = metrics.intervals
-    change = None if sure is None else getattr(sure.difference, name.split()[0].lower(), None)
-    return "" if change is None else f"{change[0]:+.4f} to {change[1]:+.4f}"
-
-
-def _print_scores(table: Table, rows: Iterable[tuple[str, ...]]) -> None:
-    for row in rows:
-        table.add_row(*row)
-    _print_table(table, below=0)
-
-
-def _print_table(table: Table, *, below: int) -> None:
-    from rich.padding import Padding
-
-    console().print(Padding(table, (1, 0, below, 2), expand=False))
-
-
-def _score_table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), header_style="bold")
-    table.add_column(title, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def _scores(scores: Scores) -> list[tuple[str, str]]:
-    return [
-        ("accuracy", f"{scores.accuracy:.2%}"),
-        ("mean confidence", f"{scores.confidence:.2%}"),
-        ("NLL", f"{scores.nll:.4f}"),
-        ("ECE (15 bins)", f"{scores.ece:.4f}"),
-        ("Brier score", f"{scores.brier:.4f}"),
-    ]
 
 
 def _print_verification(verification: Verification, verbose: bool) -> None:

@@ -90,6 +90,7 @@ def test_one_failure_does_not_stop_the_others_and_the_worst_is_the_exit_code(pro
     result = cli("build", "-j", "2", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == document["exit_code"] == 2
+    assert "onnxcal: error: 2 of 5 targets could not be made: dead, gone" in result.stderr
     found = {target["name"]: target for target in document["targets"]}
     assert {name: target["status"] for name, target in found.items()} == {
         "c": "made", "d": "made", "dead": "failed", "gone": "failed", "ü": "refused",

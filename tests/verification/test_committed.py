@@ -73,6 +73,7 @@ def test_each_file_is_told_of_and_the_worst_is_the_exit_code(patched: Path, tmp_
     files = json.loads(result.stdout)["files"]
     assert [file["exit_code"] for file in files] == [0, 2, 2]
     assert "was not patched by onnxcal" in files[1]["error"]
+    assert "onnxcal: error: 2 of 3 files could not be checked" in result.stderr
 
 
 def test_a_model_that_cannot_be_run_on_drawn_inputs_is_checked_by_its_bytes_and_says_so(tmp_path: Path) -> None:
