@@ -35,7 +35,8 @@ from onnxcal.inference.sources import source_for
 from onnxcal.results import ExportResult
 from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_options, verify_file
 from onnxcal.verification.committed import DRAWN_SAMPLES, drawn_inputs
-from onnxcal.verification.runtimes import Converted, laid_out
+from onnxcal.verification.runtimes import laid_out
+from onnxcal.verification.wanted import Converted
 
 
 def export(

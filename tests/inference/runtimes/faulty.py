@@ -7,9 +7,12 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 from onnxcal.inference.runtimes import onnxruntime
 from onnxcal.inference.runtimes.parts import Distribution
@@ -25,11 +28,19 @@ class _Faulty:
             raise ValueError("this operator is not known")
         if self.fault == "refuses the patch" and self.after:
             raise ValueError("Div is not known")
-        self.program = onnxruntime.RUNTIME.load(Job(job.model, job.shapes, job.outputs, "all"))
+        model = with_coarse_weights(job.model) if self.fault == "coarse weights" else job.model
+        self.program = onnxruntime.RUNTIME.load(
+            Job(model, job.shapes, job.outputs, "off" if self.fault == "unoptimised" else "all")
+        )
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
-        if self.fault == "crashes" or (self.fault == "crashes on the patch" and self.after):
+        crashes = {"crashes", f"crashes on the {'patch' if self.after else 'original'}"}
+        if self.fault in crashes:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == "takes one sample" and len(feeds["x"]) > 1:
+            raise ValueError("a batch must be of 1")
+        if self.fault == "slow":
+            time.sleep(0.3)
         if self.fault == "hangs":
             time.sleep(60)
         if self.fault == "ends":
@@ -41,8 +52,11 @@ class _Faulty:
         first = outputs[0]
         if self.fault == "garbage":
             outputs[0] = np.random.default_rng(0).random(first.shape).astype(first.dtype)
-        if self.fault == "nan":
-            outputs[0] = first * np.float32(np.nan)
+        if self.fault == "nan" or (self.fault == "nan by the patch" and self.after):
+            outputs[0] = first.copy()
+            outputs[0][1, 1] = np.nan
+        if self.fault == "always a quarter":
+            outputs[0] = np.full_like(first, 0.25)
         if self.fault == "mixes the batch":
             outputs[0] = first[::-1].copy()
         if self.fault == "drops a class":
@@ -59,6 +73,17 @@ class _Faulty:
         if self.fault == "drops axes":
             outputs[0] = first.reshape(-1)
         return outputs
+
+
+def with_coarse_weights(model: Path) -> Path:
+    """As a runtime that computes in bfloat16 by itself."""
+    proto = onnx.load(model)
+    (w,) = (tensor for tensor in proto.graph.initializer if tensor.name == "w")
+    bits = numpy_helper.to_array(w).view(np.uint32) & np.uint32(0xFFFF0000)
+    w.CopyFrom(numpy_helper.from_array(bits.view(np.float32), "w"))
+    coarse = model.with_name(f"coarse-{model.name}")
+    onnx.save(proto, coarse)
+    return coarse
 
 
 def load(job: Job) -> Program:
