@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from onnxcal.inference.runtimes import onnxruntime
 from onnxcal.inference.runtimes.parts import Distribution
 from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime, Setting
+from tests import builders
 
 FAULT = "ONNXCAL_TEST_FAULT"
 
@@ -29,9 +30,8 @@ class _Faulty:
         if self.fault == "refuses the patch" and self.after:
             raise ValueError("Div is not known")
         model = with_coarse_weights(job.model) if self.fault == "coarse weights" else job.model
-        self.program = onnxruntime.RUNTIME.load(
-            Job(model, job.shapes, job.outputs, "off" if self.fault == "unoptimised" else "all")
-        )
+        level = "off" if self.fault == "unoptimised" else "all"
+        self.program = onnxruntime.RUNTIME.load(Job(model, job.shapes, job.outputs, level))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
         crashes = {"crashes", f"crashes on the {'patch' if self.after else 'original'}"}
@@ -77,13 +77,11 @@ class _Faulty:
 
 def with_coarse_weights(model: Path) -> Path:
     """As a runtime that computes in bfloat16 by itself."""
-    proto = onnx.load(model)
+    proto = onnx.ModelProto.FromString(model.read_bytes())
     (w,) = (tensor for tensor in proto.graph.initializer if tensor.name == "w")
     bits = numpy_helper.to_array(w).view(np.uint32) & np.uint32(0xFFFF0000)
     w.CopyFrom(numpy_helper.from_array(bits.view(np.float32), "w"))
-    coarse = model.with_name(f"coarse-{model.name}")
-    onnx.save(proto, coarse)
-    return coarse
+    return builders.save(proto, model.with_name(f"coarse-{model.name}"))
 
 
 def load(job: Job) -> Program:
