@@ -160,6 +160,9 @@ class _Verification:
                 notes += _other_temperatures(self.patched, self.comparisons)
         wanted = wanted or RuntimeOptions()
         others = check_runtimes(self.patched, run, source, wanted, progress, converted, changed=changed)
+        elsewhere = dict.fromkeys(entry.name for entry in others if entry.name != "onnxruntime")
+        if run.inputs and elsewhere:
+            notes.append(f"T as an input was fed in onnxruntime only; in {', '.join(elsewhere)} T was its default")
         checks += [entry.as_check() for entry in others if entry.counts]
         passed = all(check.passed for check in checks)
         return VerifyResult(Verification(passed, (run.runtime(), *others), tuple(checks)), moved, tuple(notes))

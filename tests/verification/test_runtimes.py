@@ -168,6 +168,14 @@ def test_a_file_that_a_tolerance_accepts_is_held_to_it_elsewhere_too(keep_io_typ
     assert "or what changed the file since" in strict.runtimes[1].detail
 
 
+def test_other_runtimes_are_run_with_the_default_temperature_and_that_is_said() -> None:
+    tunable = onnxcal.patch(MODEL, temperature=2.0, runtime_temperature=True).proto
+    assert tunable is not None
+    said = "T as an input was fed in onnxruntime only; in onnx-reference T was its default"
+    assert said in verify(MODEL, tunable, X, runtime="onnx-reference").warnings
+    assert verify(MODEL, tunable, X, runtime="onnxruntime").warnings == ()
+
+
 def test_one_that_hangs_is_left_behind(fault: Any) -> None:
     fault("hangs")
     entry = entry_of(patched(), runtime_timeout=2.5)

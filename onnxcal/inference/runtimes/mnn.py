@@ -60,17 +60,23 @@ class _Loaded:
             self._net.resizeSession(self._session)
             self._shapes = shapes
         for name, array in feeds.items():
-            inputs[name].copyFrom(mnn.Tensor(array.shape, self._kind(array.dtype), array, layout))
+            kind = inputs[name].getDataType()
+            inputs[name].copyFrom(mnn.Tensor(array.shape, kind, self._as_held(array, kind), layout))
         self._net.runSession(self._session)
         found = self._net.getSessionOutputAll(self._session)
         tensors = [found[name] for name in self._outputs] if set(self._outputs) <= set(found) else found.values()
         return [self._array(tensor) for tensor in tensors]
 
-    def _kind(self, dtype: np.dtype[Any]) -> Any:
-        kinds = {"float32": "Float", "int32": "Int", "int64": "Int64", "uint8": "Uint8"}
-        if dtype.name not in kinds:
-            raise TypeError(f"MNN takes no inputs of {dtype}")
-        return getattr(self._mnn, f"Halide_Type_{kinds[dtype.name]}")
+    def _as_held(self, array: NDArray[Any], kind: Any) -> NDArray[Any]:
+        """An input in the type that MNN has made of it: 32 bits for 64, float32 for every float."""
+        held = {self._mnn.Halide_Type_Float: "f4", self._mnn.Halide_Type_Int: "i4", self._mnn.Halide_Type_Uint8: "u1"}
+        dtype = next((dtype for known, dtype in held.items() if known == kind), None)
+        if dtype is None:
+            raise TypeError(f"MNN takes no inputs of {array.dtype}")
+        cast = np.ascontiguousarray(array, dtype)
+        if array.dtype.kind in "iu" and not np.array_equal(cast, array):
+            raise TypeError(f"MNN holds inputs of {array.dtype} in {cast.dtype}, where these do not fit")
+        return cast
 
     def _array(self, tensor: Any) -> NDArray[Any]:
         shape = tensor.getShape()

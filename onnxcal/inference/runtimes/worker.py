@@ -73,8 +73,17 @@ def _yield_memory() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The line of an error that says what is wrong, as compilers mark it, or else the first that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" :")]
+    """The line of an error that says what is wrong.
+
+    That is the one that compilers mark, or Rust's last cause, or one of OpenVINO's list; else the first that is more
+    than a heading or a place in someone's source.
+    """
+    said, _, _ = str(error).partition("\nStack backtrace:")
+    said, _, cause = said.partition("\nCaused by:\n")
+    lines = [line.strip() for line in said.splitlines() if line.strip(" :")]
     marked = [line[line.index("error: ") :] for line in lines if "error: " in line]
-    text = next(iter((*marked, *lines)), type(error).__name__)
+    caused = [line.strip() for line in cause.splitlines() if line.strip()][-1:]
+    listed = [line.removeprefix("-- ") for line in lines if line.startswith("-- ") and not line.endswith(":")]
+    plain = [line for line in lines if not line.endswith(":")]
+    text = next(iter((*marked, *caused, *listed, *plain, *lines)), type(error).__name__)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
