@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -82,7 +83,7 @@ def _reason(error: BaseException) -> str:
     said, _, cause = said.partition("\nCaused by:\n")
     lines = [line.strip() for line in said.splitlines() if line.strip(" :")]
     marked = [line[line.index("error: ") :] for line in lines if "error: " in line]
-    caused = [line.strip() for line in cause.splitlines() if line.strip()][-1:]
+    caused = [re.sub(r"^\s*\d+: ", "", line).strip() for line in cause.splitlines() if line.strip()][-1:]
     listed = [line.removeprefix("-- ") for line in lines if line.startswith("-- ") and not line.endswith(":")]
     plain = [line for line in lines if not line.endswith(":")]
     text = next(iter((*marked, *caused, *listed, *plain, *lines)), type(error).__name__)

@@ -30,7 +30,7 @@ COMPILER = "note: in file m.mlir\nm.mlir:3: error: failed to legalize operation\
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (TRACT, "1: Source node without a determined fact"),
+        (TRACT, "Source node without a determined fact"),
         (OPENVINO, "No conversion rule found for operations: ai.onnx.ml.LinearClassifier"),
         (COMPILER, "error: failed to legalize operation"),
         ("Div is not known", "Div is not known"),
