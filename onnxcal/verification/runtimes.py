@@ -123,12 +123,14 @@ class _Look:
             if late or n_samples >= self.wanted.samples:
                 break
         fault = None if wrong is None else self._fault(before, after, tails, running, wrong, n_samples)
+        found = scores.scores()
         remarks = [] if fault is None else [fault[1]]
         if fault is None and after.spread:
             remarks.append(f"onnxruntime itself moves by {after.spread:.2g} when it adds up in another order")
         if late and n_samples < (self.wanted.samples if total is None else total):
             remarks.append(f"it had only {self.wanted.timeout:g} s, and ran the first {n_samples:,} samples")
-        found = scores.scores()
+        if scores.refusal is not None:
+            remarks.append(f"no NLL and ECE: {scores.refusal}")
         return RuntimeCheck(
             name=runtime.name,
             version=runtime.version,

@@ -84,6 +84,14 @@ def test_nll_and_ece_are_those_of_the_probabilities_there(fault: Any) -> None:
     assert entry_of(patched()).nll is None
 
 
+@pytest.mark.parametrize("strange", [-1, 4, 255])
+def test_labels_that_are_no_classes_give_no_figures_and_that_is_said(strange: int, fault: Any) -> None:
+    """A marker of samples to be left out is no class counted from behind."""
+    entry = entry_of(patched(), (X, np.where(Y == 0, strange, Y)))
+    assert (entry.passed, entry.nll, entry.ece) == (True, None, None)
+    assert re.fullmatch(rf"no NLL and ECE: label {strange} of sample \d+ is outside 0…3 \(4 classes\)", entry.detail)
+
+
 @pytest.mark.parametrize(
     ("name", "blame", "said"),
     [
