@@ -151,16 +151,14 @@ def _scaled_attribute(attribute: bytes, raw: bytes) -> bytes:
 
 
 def _replaced(message: bytes, numbers: Collection[int], new: bytes) -> bytes:
-    """A message with one new field where the first of some was; without the others of them."""
-    out: list[bytes] = []
-    placed = False
-    for field in wire.fields(message, 0, len(message)):
-        if field.number not in numbers:
-            out.append(message[field.start : field.end])
-        elif not placed:
-            out.append(new)
-            placed = True
-    return b"".join(out) if placed else b"".join([*out, new])
+    """A message with a new field, without some others: where one of its number was, else where protobuf writes it."""
+    number = wire.read_varint(new, 0, len(new))[0] >> 3
+    fields = list(wire.fields(message, 0, len(message)))
+    place = next((i for i, field in enumerate(fields) if field.number == number), None)
+    if place is None:
+        place = next((i for i, field in enumerate(fields) if field.number > number), len(fields))
+    records = [message[f.start : f.end] if f.number not in numbers else b"" for f in fields]
+    return b"".join([*records[:place], new, *records[place:]])
 
 
 def _tensor(model: ModelFile, name: str) -> TensorProto:

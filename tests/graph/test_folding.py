@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.special import expit, log_softmax, softmax
 
 import onnxcal
+from onnxcal.graph import wire
 from onnxcal.graph.modelfile import open_model
 from onnxcal.graph.patch import unpatched
 from tests import builders
@@ -619,6 +620,29 @@ def test_diff_knows_folded_weights_for_a_patch(tmp_path: Path) -> None:
     onnxcal.patch(path, temperature=1.7, fold=True, output=out)
     assert onnxcal.diff(path, out).verdict == "patched"
     assert onnxcal.verify(path, out, X).verification.passed
+
+
+def test_a_folded_file_that_was_written_anew_is_known_again(tmp_path: Path) -> None:
+    """Weights in a typed field become raw ones, which protobuf writes in another place."""
+    proto = onnx.ModelProto.FromString(FORMS["Gemm"][0].SerializeToString())
+    for tensor in proto.graph.initializer:
+        numbers = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, numbers.shape, numbers.ravel()))
+    path, out = builders.save(proto, tmp_path / "m.onnx"), tmp_path / "out.onnx"
+    onnxcal.patch(path, temperature=1.7, fold=True, output=out)
+    written = onnx.ModelProto.FromString(out.read_bytes())
+    assert written.SerializeToString() == out.read_bytes()
+    assert onnxcal.diff(path, out).verdict == "patched"
+    (index,) = (i for i, tensor in enumerate(written.graph.initializer) if tensor.name == "w")
+    weights = written.graph.initializer[index]
+    name, raw = weights.name, weights.raw_data  # the record backwards: the same content
+    backwards = wire.bytes_field(9, raw) + wire.bytes_field(8, name.encode())
+    rest = TensorProto(dims=weights.dims, data_type=weights.data_type).SerializeToString()
+    old, new = (wire.bytes_field(5, text) for text in (weights.SerializeToString(), backwards + rest))
+    assert out.read_bytes().count(old) == 1
+    out.write_bytes(out.read_bytes().replace(old, new))
+    found = onnxcal.diff(path, out)
+    assert (found.verdict, "wrote the file anew" in found.detail) == ("rewritten", True)
 
 
 def test_inspect_says_that_it_is_folded_and_tells_t() -> None:
