@@ -212,8 +212,10 @@ class HeadComparison:
         )
 
     def _flips(self) -> tuple[str, ...]:
-        """Folded weights are rounded anew, which a division is not."""
+        """Folded weights are rounded anew, which a division is not; with a tolerance it may be another rounding."""
         if self.entry.form != "folded" or not self.argmax_changed or self.argmax_wrong or not self.chosen:
+            return ()
+        if self.given is not None:
             return ()
         return (
             f"with T in the weights, {self.argmax_changed:,} prediction{'s' * (self.argmax_changed != 1)} of "

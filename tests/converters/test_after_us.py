@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, version_converter
 from onnxconverter_common import float16
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from scipy.special import softmax
@@ -95,6 +95,42 @@ def test_nodes_to_exclude_keep_division_and_softmax_in_float(files: tuple[Path, 
     assert without["Softmax"] == "Div "
     document = onnxcal.inspect(files[1])
     assert document.nodes_to_exclude == names
+
+
+def test_a_converter_that_drops_tags_does_not_hide_the_division(tmp_path: Path) -> None:
+    """onnx.version_converter drops a node's metadata_props, simplifiers its doc_string; both keep its name."""
+    named = helper.make_node("Softmax", ["logits"], ["probs"], name="own", axis=1)
+    model = builders.save(builders.classifier([named], output="probs", opset=20, ir_version=10), tmp_path / "m.onnx")
+    out = tmp_path / "out.onnx"
+    onnxcal.patch(model, temperature=2.0, output=out)
+    proto = version_converter.convert_version(onnx.ModelProto.FromString(out.read_bytes()), 21)
+    assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
+    converted = builders.save(proto, tmp_path / "converted.onnx")
+    assert onnxcal.nodes_to_exclude(converted) == onnxcal.nodes_to_exclude(out) == ("onnxcal_div", "own")
+    onnxcal.set_temperature(converted, 2.06)
+    assert onnxcal.verify(model, converted, X).moved.max_abs_error < 1e-5
+
+    (t,) = (each for each in proto.graph.initializer if each.name == "onnxcal_temperature")
+    t.CopyFrom(numpy_helper.from_array(np.array([2.06], np.float32), t.name))
+    said = onnxcal.verify(model, proto, X, tolerance=0.05).warnings
+    assert any("divided by 2.06, and its calibration says 2" in warning for warning in said)
+    for node in proto.graph.node:
+        node.name = node.name.removeprefix("onnxcal_")
+    said = onnxcal.verify(model, proto, X, tolerance=0.05).warnings
+    assert any("division of 'probs' by T is not to be found" in warning for warning in said)
+
+
+def test_an_activation_without_a_name_is_warned_of() -> None:
+    proto = onnxcal.patch(builders.classifier([builders.softmax()], output="probs"), temperature=2.0).proto
+    with pytest.warns(UserWarning, match="Softmax after the logits has no name"):
+        assert onnxcal.nodes_to_exclude(proto) == ("onnxcal_div",)
+    assert onnxcal.inspect(proto).nodes_to_exclude == ("onnxcal_div",)
+
+
+@pytest.mark.parametrize("thing", [3, None, b"m.onnx"])
+def test_what_is_no_model_is_refused_by_its_type(thing: Any) -> None:
+    with pytest.raises(onnxcal.ModelError, match=f"of type {type(thing).__name__} cannot be read"):
+        onnxcal.nodes_to_exclude(thing)
 
 
 def test_what_is_not_patched_has_no_nodes_to_exclude(files: tuple[Path, Path]) -> None:
