@@ -172,8 +172,12 @@ def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:
     ]
     if original.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
         notes += [
-            f"T is folded into '{name}', which is an input of the model too: who feeds other weights goes without T"
-            for name in overridable(GraphView(original), plan.scalings)
+            f"T is folded into '{one.tensor}', which is an input of the model too: who feeds other weights goes "
+            "without T"
+            if one.copy is None
+            else f"T is folded into '{one.copy}', a copy of '{one.tensor}', which is an input of the model too: other "
+            "weights that are fed to it do not reach what is calibrated"
+            for one in overridable(GraphView(original), plan.scalings)
         ]
     return tuple(notes)
 

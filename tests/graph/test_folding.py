@@ -303,6 +303,32 @@ def test_weights_that_may_be_fed_are_folded_with_a_warning() -> None:
     assert [warning for warning in result.warnings if "'w'" in warning and "feeds other weights" in warning]
 
 
+def test_shared_weights_that_may_be_fed_are_no_longer_read() -> None:
+    proto = model([Node("Abs", ["w"], ["a"]), *GEMM], WB, listed=True, more=[value("a", 6, 4)])
+    result = onnxcal.patch(proto, temperature=1.7, fold=True, data=X)
+    (said,) = (warning for warning in result.warnings if "'w'" in warning)
+    assert "'w_folded', a copy of 'w'" in said
+    assert "do not reach what is calibrated" in said
+    session = onnxruntime.InferenceSession(result.proto.SerializeToString())
+    got, expected = (session.run(["probs"], {"x": X, **fed})[0] for fed in ({"w": WB["w"] * 9}, {}))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_constant_factor_that_is_computed_leaves_it_to_the_other_factor(order: int) -> None:
+    nodes = [Node("Gemm", ["x", "w"], ["h"]), Node("Exp", ["s"], ["e"]), Node("Mul", ["h", "e"][::order], ["logits"])]
+    proto = model(nodes, AFTER_GEMM)
+    result = onnxcal.patch(proto, temperature=1.7, fold=True, data=X)
+    assert result.folded == ("w",)
+    reference = softmax(raw_logits(proto, X) / 1.7, axis=1)
+    np.testing.assert_allclose(run(result.proto, X, "probs")[0], reference, atol=5e-6)
+
+
+def test_a_folded_t_needs_not_be_held_in_float16() -> None:
+    said = [onnxcal.patch(FORMS["Gemm"][0], temperature=2e-5, fold=fold).warnings for fold in (False, True)]
+    assert [any("cannot be held in float16" in warning for warning in warnings) for warnings in said] == [True, False]
+
+
 def test_labels_of_the_logits_stay_the_same() -> None:
     label = helper.make_tensor_value_info("label", TensorProto.INT64, ["N"])
     proto = model([*GEMM, Node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0)], WB, more=[label])
