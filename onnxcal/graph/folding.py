@@ -193,13 +193,15 @@ class _Search:
 
     def _factor(self, node: onnx.NodeProto, index: int, inverse: bool) -> None:
         """The first of two factors that this works for, constants before others."""
-        first, second = sorted(node.input[::-1], key=self.view.is_constant, reverse=True)
+        one, other = node.input
+        if self.view.is_constant(one) and not self.view.is_constant(other):
+            one, other = other, one
         found = list(self.uses)
         try:
-            self._scale(first, index, inverse)
+            self._scale(other, index, inverse)
         except ModelError:
             self.uses = found
-            self._scale(second, index, inverse)
+            self._scale(one, index, inverse)
 
     def _check_constant(self, tensor: str) -> None:
         """Raise unless a leaf is a float initializer or Constant with numbers of its own."""
