@@ -55,7 +55,8 @@ def after_logits(file: ModelFile) -> list[onnx.NodeProto]:
         output = entry.output_name or entry.head["output"]
         above = _above(view, output)
         if entry.form == "folded":
-            starts = [i for i in view.readers(_logits(file, output, entry)) if i in above]
+            logits = _logits(file, output, entry)  # or an optional input that is left out, which has no name either
+            starts = [i for i in view.readers(logits) if i in above] if logits else []
         else:
             starts = [i for i in above if role_of(view.graph.node[i]) == DIVIDE]
         below = view.depend_on([name for i in starts for name in view.graph.node[i].output])

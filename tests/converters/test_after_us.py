@@ -120,6 +120,17 @@ def test_a_converter_that_drops_tags_does_not_hide_the_division(tmp_path: Path) 
     assert any("division of 'probs' by T is not to be found" in warning for warning in said)
 
 
+def test_an_input_that_is_left_out_is_not_taken_for_lost_logits() -> None:
+    """Of a folded file whose head is not what it was, no node is known; a Clip without a minimum reads ''."""
+    proto = builders.classifier([builders.softmax()], output="probs")
+    proto.graph.node.insert(0, helper.make_node("Clip", ["x", "", "most"], ["clipped"], name="clip"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(3), "most"))
+    proto.graph.node[1].input[0] = "clipped"
+    folded = onnxcal.patch(proto, temperature=2.0, fold=True).proto
+    folded.graph.node[2].op_type = "Tanh"
+    assert onnxcal.nodes_to_exclude(folded) == ()
+
+
 def test_an_activation_without_a_name_is_warned_of() -> None:
     proto = onnxcal.patch(builders.classifier([builders.softmax()], output="probs"), temperature=2.0).proto
     with pytest.warns(UserWarning, match="Softmax after the logits has no name"):
