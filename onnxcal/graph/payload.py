@@ -182,11 +182,17 @@ def _tensor(model: ModelFile, name: str) -> TensorProto:
 
 
 def _values(model: ModelFile, tensor: TensorProto) -> NDArray[np.float64]:
-    if tensor.data_location == TensorProto.EXTERNAL:
-        return values_in(_external_bytes(model, tensor), tensor)
-    if tensor.HasField("raw_data"):
-        return values_in(tensor.raw_data, tensor)
-    return np.asarray(numpy_helper.to_array(tensor)).astype(np.float64)
+    try:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return values_in(_external_bytes(model, tensor), tensor)
+        if tensor.HasField("raw_data"):
+            return values_in(tensor.raw_data, tensor)
+        return np.asarray(numpy_helper.to_array(tensor)).astype(np.float64)
+    except ValueError:
+        raise ModelError(
+            f"'{tensor.name}' of {model.name} holds more or fewer numbers than its shape {list(tensor.dims)} has",
+            hint="get the file again",
+        ) from None
 
 
 def _external_bytes(model: ModelFile, tensor: TensorProto) -> bytes:

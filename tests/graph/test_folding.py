@@ -509,6 +509,25 @@ def test_external_weights_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99, 2])
+@pytest.mark.parametrize("typed", [False, True])
+def test_weights_of_another_size_than_they_say_are_refused(kept: float, typed: bool) -> None:
+    """onnx.checker accepts weights that are twice as large as declared."""
+    proto = onnx.ModelProto.FromString(FORMS["Gemm"][0].SerializeToString())
+    weights = proto.graph.initializer[0]
+    numbers = np.frombuffer(weights.raw_data, "<f4").tolist()
+    raw, weights.raw_data = weights.raw_data * 2, b""
+    if typed:
+        weights.ClearField("raw_data")
+        weights.float_data.extend((numbers * 2)[: int(len(numbers) * kept)])
+    else:
+        weights.raw_data = raw[: int(len(raw) / 2 * kept)]
+    with pytest.raises(
+        onnxcal.ModelError, match=r"'w' of the model holds more or fewer numbers than its shape \[6, 4\]"
+    ):
+        onnxcal.patch(proto, temperature=1.7, fold=True)
+
+
 # The form of the graph does not matter
 
 
