@@ -14,7 +14,10 @@ from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import not_made_from, unpatched
-from onnxcal.graph.remade import recorded_head
+from onnxcal.graph.payload import other_divisor
+from onnxcal.graph.planner import make_plan
+from onnxcal.graph.remade import recorded_head, recorded_patch
+from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.sources import source_for
@@ -166,7 +169,7 @@ class _Verification:
             moved = how_far(self.original, self.comparisons, fed, source, self.options, run.n_samples)
             if lenient:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
-                notes += _other_temperatures(self.patched, self.comparisons)
+                notes += _other_temperatures(self.original, self.patched, self.comparisons)
         wanted = wanted or RuntimeOptions()
         others = check_runtimes(
             self.original, self.patched, run.comparisons, source, self.options, wanted, progress, converted
@@ -184,8 +187,17 @@ def _is_of_another(original: ModelFile, patched: ModelFile) -> bool:
         return False
 
 
-def _other_temperatures(patched: ModelFile, comparisons: Sequence[HeadComparison]) -> Iterator[str]:
+def _other_temperatures(
+    original: ModelFile, patched: ModelFile, comparisons: Sequence[HeadComparison]
+) -> Iterator[str]:
     """What to say of a T that no conversion makes of the recorded one, though a tolerance takes it."""
+    entries = [comparison.entry for comparison in comparisons if comparison.entry.form == "folded"]
+    folded = [recorded_patch(original, patched, entry) for entry in entries]
+    for scaling in make_plan(GraphView(original), folded).scalings:
+        divisor = other_divisor(original, patched, scaling)
+        if divisor is not None:
+            said = f"are the original's divided by {divisor:.6g}, and the calibration says {scaling.divisor:.6g}"
+            yield f"the weights '{scaling.copy or scaling.tensor}' {said}: no conversion rounds T so far"
     for comparison in comparisons:
         if comparison.entry.form == "folded":
             continue

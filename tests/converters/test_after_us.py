@@ -290,3 +290,29 @@ def test_a_temperature_that_no_conversion_makes_is_said_within_the_tolerance_too
     assert result.exit_code == 0
     assert ("'logits' is divided by 2.06" in " ".join((result.stdout + result.stderr).split())) == (factor != 1.0)
     assert "(limit 0.05)," in result.stdout
+
+
+@pytest.mark.parametrize("factor", [1.03, 1.0])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_with_another_temperature_folded_in_are_said(
+    factor: float, half: bool, shared: bool, tmp_path: Path
+) -> None:
+    more = [helper.make_tensor_value_info("a", 1, [6, 4])] if shared else []
+    tail = [helper.make_node("Softmax", ["logits"], ["probs"], name="own", axis=1)]
+    tail += [helper.make_node("Abs", ["w"], ["a"], name="other")] if shared else []
+    model = builders.classifier(tail, output="probs", more_outputs=more)
+    folded = onnxcal.patch(model, temperature=2.0, fold=True, output=tmp_path / "f.onnx").folded
+    proto = onnx.ModelProto.FromString((tmp_path / "f.onnx").read_bytes())
+    for tensor in proto.graph.initializer:
+        if tensor.name in folded:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / np.float32(factor), tensor.name))
+    if half:
+        with quiet():
+            proto = float16.convert_float_to_float16(proto, keep_io_types=True)
+    elif factor == 1.0:
+        proto.producer_name = "another tool"
+    warnings = onnxcal.verify(model, proto, X, tolerance=0.05).warnings
+    said = [warning for warning in warnings if "no conversion rounds T so far" in warning]
+    assert len(said) == (2 if factor != 1.0 else 0)
+    assert all("divided by 2.0" in each and "the calibration says 2:" in each for each in said)
