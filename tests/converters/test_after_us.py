@@ -184,6 +184,7 @@ def test_verify_says_how_far_a_converted_file_has_moved(
     failed = cli(*words)
     assert failed.exit_code == 1
     assert f"--tolerance {moved.required_tolerance:g}" in " ".join(failed.stdout.split())
+    assert "by rounding alone" not in cli(*words, "--tolerance", moved.required_tolerance).stdout
     accepted = cli(*words, "--tolerance", moved.required_tolerance, "--json")
     assert accepted.exit_code == 0
     assert json.loads(accepted.stdout)["moved"]["converted"]["ece"] == pytest.approx(moved.converted.ece)
