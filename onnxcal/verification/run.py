@@ -165,7 +165,7 @@ class _Verification:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
                 notes += _other_temperatures(self.original, self.patched, self.comparisons)
         wanted = wanted or RuntimeOptions()
-        others = check_runtimes(self.patched, run, source, wanted, progress, converted, changed=changed)
+        others = check_runtimes(self.patched, run, source, wanted, progress, converted, changed=self.changed)
         elsewhere = dict.fromkeys(entry.name for entry in others if entry.name != "onnxruntime")
         if run.inputs and elsewhere:
             notes.append(f"T as an input was fed in onnxruntime only; in {', '.join(elsewhere)} T was its default")
