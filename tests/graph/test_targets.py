@@ -85,6 +85,13 @@ def test_operators_of_other_domains_do_not_fit_unless_the_model_defines_them() -
     assert fit(model).passed
 
 
+def test_operators_for_training_are_in_no_onnxruntime_for_inference() -> None:
+    model = classifier()
+    model.graph.node.append(helper.make_node("Adam", ["r", "t", "x", "g", "v", "h"], ["new"]))
+    model.graph.node[-1].domain = "ai.onnx.preview.training"
+    assert "ai.onnx.preview.training::Adam is no operator of onnxruntime" in fit(model).detail
+
+
 def test_operators_that_the_opset_does_not_define_do_not_fit() -> None:
     gelu = helper.make_node("Gelu", ["logits"], ["probs"])
     assert fit(builders.classifier([gelu], output="probs", opset=20)).passed
