@@ -291,7 +291,7 @@ def test_external_data_and_integers_come_along_or_are_refused(to: str, tmp_path:
     if runtime.missing:
         pytest.skip(f"{to} is not installed: {runtime.install}")
     onnx.save(  # noqa: TID251  external data are what is wanted
-        MODEL, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+        builders.classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
     )
     onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx")
     verification = onnxcal.export(tmp_path / "p.onnx", to=to, data=X).verification
