@@ -47,6 +47,7 @@ OLDEST_OPSET = 7
 
 _TARGET = re.compile(r"onnxruntime\s*==\s*(\d+\.\d+)(\.\d+)?")
 _DEFAULT = ("", "ai.onnx")
+_STANDARD = ("ai.onnx", "ai.onnx.ml")
 _OWN = ("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc")
 """Domains of onnxruntime's own operators, which have one version and change without a number."""
 
@@ -131,7 +132,10 @@ def _fit(model: ModelFile, target: str, version: str) -> TargetFit:
         own = sorted({node.op_type for node in _all_nodes(model) if node.domain in _OWN})
         unknown = f"; the table does not know {', '.join(own)}, onnxruntime's own" if own else ""
         return TargetFit(target, True, f"{said} and the operators fit{unknown}")
-    advice = [f"have {name} registered there" for name in strange]
+    foreign = [name for name in strange if name.partition("::")[0] not in _STANDARD]
+    advice = [f"have {name} registered there" for name in foreign]
+    if len(foreign) < len(strange):
+        advice.append("export the model again with an opset that has its operators")
     if too_new or too_old:
         fitting = f"opset {max(min(needs.onnx, release.onnx), OLDEST_OPSET)}"
         fitting += f", ai.onnx.ml {release.ml}" * (needs.ml > release.ml)
@@ -139,7 +143,10 @@ def _fit(model: ModelFile, target: str, version: str) -> TargetFit:
         later = [v for v, r in RELEASES.items() if r.ir >= needs.ir and r.onnx >= needs.onnx and r.ml >= needs.ml]
         elsewhere = f"serve it with onnxruntime {later[0]} or later, or " if later else "no version takes it: "
         advice.append(again if too_old else elsewhere + again)
-    known = [f"{name} is no operator of onnxruntime" for name in strange]
+    known = [
+        f"{name} is no operator of {'onnxruntime' if name in foreign else 'the opset that it is imported with'}"
+        for name in strange
+    ]
     return TargetFit(target, False, "; ".join([*too_new, *too_old, *known]), ", ".join(advice))
 
 
