@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +30,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Message:
-    """What a runtime said, or what onnxcal found wrong there."""
+    """What a runtime said, or what onnxcal found there."""
 
     number: int
     """By which cells refer to it."""
     runtime: str
     """Where."""
     text: str
-    """The message."""
+    """The message; its numbers are those of the first graph."""
     graphs: int
     """How many graphs have it."""
 
@@ -76,20 +77,17 @@ class Matrix:
 def matrix(rows: Sequence[Row]) -> Matrix:
     """Arrange what came out."""
     columns = tuple(dict.fromkeys(Column(c.title, c.version, c.counts) for row in rows for c in row.checks))
-    numbers: dict[tuple[str, str], int] = {}
-    graphs: dict[tuple[str, str], int] = {}
+    said: dict[tuple[str, str], list[str]] = {}  # what differs in numbers alone is one message
 
     def cell(check: RuntimeCheck) -> Cell:
-        if check.passed:
-            return Cell("right", _figures(check))
-        said = check.title, message_of(check)
-        number = numbers.setdefault(said, len(numbers) + 1)
-        graphs[said] = graphs.get(said, 0) + 1
-        return (
-            Cell("refused", "does not run", number)
-            if check.max_abs_error is None
-            else Cell("wrong", _figures(check), number)
-        )
+        message = message_of(check)
+        key = check.title, re.sub(r"\d+|\?", "#", message)
+        if message:
+            said.setdefault(key, []).append(message)
+        number = list(said).index(key) + 1 if message else 0
+        if check.max_abs_error is None:
+            return Cell("refused", "does not run", number)
+        return Cell("right" if check.passed else "wrong", _figures(check), number)
 
     shown = []
     for row in rows:
@@ -109,7 +107,7 @@ def matrix(rows: Sequence[Row]) -> Matrix:
         tuple(_total([c for row in rows for c in row.checks if c.title == column.title]) for column in columns),
         split("precision", PRECISIONS),
         split("form", FORMS),
-        tuple(Message(number, *said, graphs[said]) for said, number in numbers.items()),
+        tuple(Message(i, title, texts[0], len(texts)) for i, ((title, _), texts) in enumerate(said.items(), 1)),
         tuple((row.graph.title, row.refusal or row.wrong) for row in rows if row.refusal or row.wrong),
     )
 
