@@ -53,7 +53,8 @@ def check_writable(target: Path, *, force: bool) -> None:
         raise UsageError(f"'{target}' exists", hint="pass --force to replace it, or another -o")
     if not os.access(real.parent, os.W_OK):
         raise UsageError(
-            f"cannot write '{target}': folder '{real.parent}' is read-only", hint="write elsewhere with -o"
+            f"cannot write '{target}': folder '{real.parent}' is read-only",
+            hint="make it writable, or choose another folder",
         )
 
 

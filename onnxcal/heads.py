@@ -16,7 +16,7 @@ from onnxcal.graph.detect import changed_first, find_head
 from onnxcal.graph.draft import IR_WITH_INITIALIZERS_APART
 from onnxcal.graph.folding import overridable
 from onnxcal.graph.head import Head
-from onnxcal.graph.messages import held
+from onnxcal.graph.messages import clamped, held
 from onnxcal.graph.metadata import RECIPE, CalibratedHead, calibrated_heads, recorded_metrics, with_metrics
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import Form, HeadPatch
@@ -172,8 +172,12 @@ def about_forms(original: ModelFile, patches: Patches) -> tuple[str, ...]:
     ]
     if original.skeleton.ir_version >= IR_WITH_INITIALIZERS_APART:
         notes += [
-            f"T is folded into '{name}', which is an input of the model too: who feeds other weights goes without T"
-            for name in overridable(GraphView(original), plan.scalings)
+            f"T is folded into '{one.tensor}', which is an input of the model too: who feeds other weights goes "
+            "without T"
+            if one.copy is None
+            else f"T is folded into '{one.copy}', a copy of '{one.tensor}', which is an input of the model too: other "
+            "weights that are fed to it do not reach what is calibrated"
+            for one in overridable(GraphView(original), plan.scalings)
         ]
     return tuple(notes)
 
@@ -187,7 +191,7 @@ def unusual_temperature(temperature: float) -> tuple[str, ...]:
 
 def float16_note(temperature: float) -> tuple[str, ...]:
     """What to say of a T that float16 cannot hold to its usual digits, as float16 converters store it."""
-    half = held(TensorProto.FLOAT16, min(max(temperature, 1e-7), 1e4))
+    half = held(TensorProto.FLOAT16, clamped(temperature))
     if abs(half - temperature) <= 2.0**-10 * temperature:
         return ()
     return (

@@ -8,10 +8,11 @@ from pathlib import Path
 from onnxcal.atomic import check_apart
 from onnxcal.calibrators import Calibration
 from onnxcal.calibrators.temperature import TemperatureLike, as_temperature
-from onnxcal.errors import UsageError
+from onnxcal.errors import ModelError, UsageError
+from onnxcal.graph.division import divides, not_as_recorded, other_temperature
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import check_division, check_made_from, write_original
+from onnxcal.graph.patch import check_made_from, write_original
 from onnxcal.graph.write import Draft, write_taking_digest
 from onnxcal.heads import unusual_temperature
 from onnxcal.results import RevertResult, SetTemperatureResult
@@ -86,26 +87,35 @@ def set_temperature(
     """
     from onnxcal.graph.retune import chosen_entry, retuned  # NumPy, which `revert` needs not wait for
 
+    wanted = as_temperature(temperature)
     file = open_model(model)
     if file.path is None:
         raise UsageError("the model is not a file", hint="pass its path, or patch it again with another temperature")
     entry = chosen_entry(file, head)
     known = Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}")
     before = known.temperature if known.replaced is None else known.replaced
-    new = Calibration(as_temperature(temperature), task=known.task, output=known.output, replaced=before)
+    new = Calibration(wanted, task=known.task, output=known.output, replaced=before)
     output = entry.output_name or str(entry.head["output"])
     change = retuned(file, entry, new.temperature, new.as_json())
+    found = other_temperature(file, output, known.temperature)
+    warnings = unusual_temperature(new.temperature)
+    if found is not None:
+        warnings += (not_as_recorded(output, found, known.temperature),)
     with Draft(file.path, file, force=True) as draft:
         draft.write(file, change.pieces)
         draft.finish()
         written = open_model(draft.path)
-        check_division(written, output, new.temperature)
+        if not divides(written, output, new.temperature):
+            raise ModelError(
+                f"{file.name} would not divide '{output}' by {new.temperature:g}",
+                hint="patch the model it was made from again",
+            )
         draft.commit()
     return SetTemperatureResult(
         model=FileRecord.of(file),
         output=FileRecord.of(written, file.path),
         head=output,
-        before=known.temperature,
+        before=known.temperature if found is None else found,
         calibration=new,
-        warnings=unusual_temperature(new.temperature),
+        warnings=warnings,
     )

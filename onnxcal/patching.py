@@ -112,7 +112,7 @@ def patch(
             f"output '{name}' is computed from what is calibrated, and may change with it"
             for name in changed_besides(original, found)
         )
-        notes += float16_note(known.temperature)
+        notes += () if fold else float16_note(known.temperature)
     else:
         from onnxcal.inference.options import run_options
         from onnxcal.inference.sources import source_for

@@ -27,9 +27,9 @@ ROOMS = (
 )  # fmt: skip
 GRAPH_ROOMS = (
     "wire", "background", "skeleton", "mapped", "modelfile", "filerecord", "external", "head", "types", "messages",
-    "view", "moves", "tails", "spill", "inline", "detect", "plan", "metadata", "draft", "folding", "payload", "planner",
-    "write", "edit", "records", "patch", "retune", "remade", "described", "compare", "diff", "way", "exclude",
-    "targets", "inspect",
+    "view", "moves", "tails", "spill", "inline", "detect", "plan", "metadata", "draft", "folding", "payload",
+    "division", "planner", "write", "edit", "records", "patch", "retune", "remade", "described", "compare", "diff",
+    "way", "exclude", "targets", "inspect",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOM_FILES = [path for path in FILES if path.name != "__main__.py" and path != PACKAGE / "__init__.py"]

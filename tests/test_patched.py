@@ -155,6 +155,43 @@ def test_the_command_sets_t_and_says_so(model: Path, tmp_path: Path, cli: Any) -
     assert "set by hand (was 1.7)" in " ".join(cli("inspect", out).stdout.split())
 
 
+@pytest.mark.parametrize("text", ["-1", "-.5", "-inf", "-2e3"])
+def test_a_negative_t_is_a_temperature_and_no_option(text: str, model: Path, tmp_path: Path, cli: Any) -> None:
+    out = tmp_path / "out.onnx"
+    onnxcal.patch(model, temperature=1.7, output=out)
+    for arguments in ([out, text], [out, "--json", text], [out, "--", text]):
+        result = cli("set-temperature", *arguments)
+        assert result.exit_code == 2
+        assert f"temperature {float(text)} is not a positive, finite number" in result.stderr
+    assert "No such option '--hed'" in cli("set-temperature", out, "2", "--hed", "x").stderr
+
+
+@pytest.mark.parametrize("stored", ["raw_data", "float_data", "external"])
+def test_a_t_that_was_changed_by_something_else_is_said(stored: str, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    proto = onnxcal.patch(model, temperature=1.7, output=out).proto or onnx.ModelProto.FromString(out.read_bytes())
+    (t,) = (tensor for tensor in proto.graph.initializer if tensor.name == "onnxcal_temperature")
+    t.ClearField("raw_data")
+    if stored == "float_data":
+        t.float_data.append(9.0)
+    else:
+        t.raw_data = np.float32(9.0).tobytes()
+    if stored == "external":
+        (tmp_path / "t.bin").write_bytes(t.raw_data)
+        t.ClearField("raw_data")
+        t.data_location = onnx.TensorProto.EXTERNAL
+        t.external_data.add(key="location", value="t.bin")
+    builders.save(proto, out)
+    said = "'probs' is divided by 9, and its calibration says 1.7"
+    assert any(said in warning for warning in onnxcal.inspect(out).warnings)
+    assert any(said in warning for warning in onnxcal.verify(model, out, X, tolerance=1.0).warnings)
+    result = onnxcal.set_temperature(out, 3.0)
+    assert result.before == 9.0
+    assert any(said in warning for warning in result.warnings)
+    assert not onnxcal.inspect(out).warnings
+    assert (onnxcal.set_temperature(out, 2.0).before, onnxcal.set_temperature(out, 2.0).warnings) == (3.0, ())
+
+
 @pytest.mark.parametrize("text", ["0", "nan", "inf", "1e-60", "1e60", "two"])
 def test_a_t_that_is_none_is_refused_and_the_file_stays(text: str, model: Path, tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "out.onnx"
@@ -242,6 +279,24 @@ def test_an_input_that_is_ignored_is_found() -> None:
     next(n for n in dead.graph.node if n.op_type == "Div").input[1] = "another"
     failed = [c.name for c in onnxcal.verify(MODEL, dead, X).verification.checks if not c.passed]
     assert "input 'onnxcal_temperature'" in failed
+
+
+def test_the_tolerance_that_is_named_accepts_what_became_of_the_input() -> None:
+    """A simplifier makes T a constant again; rounded weights are further off at another T than at the default."""
+    simplified = onnxcal.patch(MODEL, temperature=1.7, runtime_temperature=True).proto
+    simplified.graph.input.pop()
+    rounded = onnxcal.patch(MODEL, temperature=1.7, runtime_temperature=True).proto
+    weights = rounded.graph.initializer[0]
+    weights.CopyFrom(numpy_helper.from_array(np.round(numpy_helper.to_array(weights), 1), weights.name))
+    for proto in (simplified, rounded):
+        moved = onnxcal.verify(MODEL, proto, X[:64]).moved
+        assert moved is not None
+        result = onnxcal.verify(MODEL, proto, X[:64], tolerance=moved.required_tolerance)
+        assert result.verification.passed
+        (check,) = (c for c in result.verification.checks if c.name == "input 'onnxcal_temperature'")
+        assert ("no input of the graph any more" in check.detail) == (proto is simplified)
+    below = onnxcal.verify(MODEL, rounded, X[:64], tolerance=moved.max_abs_error)
+    assert [c.name for c in below.verification.checks if not c.passed] == ["input 'onnxcal_temperature'"]
 
 
 def test_calibrating_again_keeps_the_input() -> None:

@@ -390,9 +390,16 @@ def test_a_file_that_was_not_patched_is_refused(which: str, tmp_path: Path) -> N
     assert "original first" in str(caught.value.hint)
 
 
-def test_a_patch_of_another_model_fails() -> None:
+@pytest.mark.parametrize("options", [{}, {"fold": True}])
+@pytest.mark.parametrize("tolerance", [None, 1.0])
+def test_a_patch_of_another_model_fails_with_any_tolerance(tolerance: float | None, options: dict[str, Any]) -> None:
     other = builders.classifier([builders.softmax()], output="probs", seed=5)
-    assert "untouched bytes" in failed(verify(other, patched(), X).verification)
+    result = verify(other, patched(**options), X, tolerance=tolerance)
+    assert "untouched bytes" in failed(result.verification)
+    (check,) = (c for c in result.verification.checks if c.name == "untouched bytes")
+    assert "is not the model that" in check.detail
+    assert result.moved is None
+    assert not any("changed after" in warning for warning in result.warnings)
 
 
 def test_an_output_that_is_gone_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -9,7 +10,24 @@ import click
 from onnxcal.cli import options
 
 
-@click.command("set-temperature", epilog="Example: onnxcal set-temperature model.calibrated.onnx 1.7")
+class _Command(click.Command):
+    """A negative number is a temperature that is refused as such, and no option that is not known."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it, but for that."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption:
+            from onnxcal.calibrators.temperature import as_temperature
+
+            for text in given:
+                with suppress(ValueError):
+                    as_temperature(float(text))
+            raise
+
+
+@click.command("set-temperature", cls=_Command, epilog="Example: onnxcal set-temperature model.calibrated.onnx 1.7")
 @options.model_argument("model", "PATCHED")
 @click.argument("temperature", metavar="T", type=float)
 @click.option("--head", metavar="NAME", help="The output whose T it is, where several are calibrated.")

@@ -18,7 +18,7 @@ from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.mapped import ModelBytes
 from onnxcal.graph.metadata import calibrated_heads, version_of
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import has_folded_weights, unpatched
+from onnxcal.graph.patch import has_folded_weights, not_made_from, unpatched
 from onnxcal.graph.remade import is_remade, remade
 from onnxcal.version import __version__
 
@@ -127,6 +127,8 @@ def untouched(original: ModelFile, patched: ModelFile) -> str | None:
     """
     if not is_remade(original, patched):
         try:
+            if (why := not_made_from(patched, original)) is not None:
+                return why
             without = unpatched(patched, original)
         except ModelError as error:
             return error.message
@@ -172,11 +174,12 @@ def _judge(
     was, is_now = base is not one, after is not two
     besides = "besides a patch, "
     beside = compare(base, after) if was or is_now else compared
+    aim = base
     if not is_now and (expected := _expected(base, two)) is not None:  # its patch could not be taken out
-        beside, is_now = compare(expected, two), True
+        beside, is_now, aim = compare(expected, two), True, expected
     if beside.byte_changes:
         besides = besides if was or is_now else ""
-        if _is_rewritten(base, after, beside):
+        if _is_rewritten(aim, after, beside):
             detail = f"{besides}another tool wrote the file anew: the same content in other bytes"
             return "rewritten", detail, beside.changes
         return "different", f"{besides}{_listed(beside.changes)}", beside.changes

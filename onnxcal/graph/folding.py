@@ -96,10 +96,10 @@ def folding_of(view: GraphView, head: Head, temperature: float, fresh: Callable[
     return Folding(tuple(scalings), tuple(renames))
 
 
-def overridable(view: GraphView, scalings: Collection[Scaling]) -> list[str]:
-    """Those of the constants that are listed as inputs as well, so that a caller may feed others instead."""
+def overridable(view: GraphView, scalings: Collection[Scaling]) -> list[Scaling]:
+    """Those of constants that are listed as inputs as well, so that a caller may feed others instead."""
     listed = {value.name for value in view.graph.input}
-    return [scaling.tensor for scaling in scalings if scaling.tensor in listed]
+    return [scaling for scaling in scalings if scaling.tensor in listed]
 
 
 _MATERIALS = {
@@ -192,17 +192,16 @@ class _Search:
                 self._scale(names[position], index, inverse)
 
     def _factor(self, node: onnx.NodeProto, index: int, inverse: bool) -> None:
-        """One of two factors: a constant one, else the one that this works for."""
-        constants = [name for name in node.input if self.view.is_constant(name)]
-        if constants:
-            self._scale(constants[-1], index, inverse)
-            return
+        """The first of two factors that this works for, constants before others."""
+        one, other = node.input
+        if self.view.is_constant(one) and not self.view.is_constant(other):
+            one, other = other, one
         found = list(self.uses)
         try:
-            self._scale(node.input[1], index, inverse)
+            self._scale(other, index, inverse)
         except ModelError:
             self.uses = found
-            self._scale(node.input[0], index, inverse)
+            self._scale(one, index, inverse)
 
     def _check_constant(self, tensor: str) -> None:
         """Raise unless a leaf is a float initializer or Constant with numbers of its own."""

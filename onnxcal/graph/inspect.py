@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from onnxcal.calibrators import Calibration
 from onnxcal.errors import ModelError
 from onnxcal.graph.detect import Candidate, candidates, check_opset, classifiers
-from onnxcal.graph.exclude import nodes_to_exclude
+from onnxcal.graph.division import other_temperatures
+from onnxcal.graph.exclude import after_logits, names_of
 from onnxcal.graph.external import external_locations
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.head import Complemented, Fed, Head, Selected, Transposed
@@ -131,7 +132,6 @@ def inspect(model: ModelLike, *, target: str | Sequence[str] = ()) -> Inspection
         shared = tuple(_shared(found, head))
         warnings += [sentence for sentence in about(head) if not shared or sentence not in _selection(head)]
         warnings += shared
-    entries = calibrated_heads(file)
     calibrations = tuple(
         replace(
             Calibration.from_dict(entry.calibration, where=f"the metadata of {file.name}"),
@@ -139,6 +139,7 @@ def inspect(model: ModelLike, *, target: str | Sequence[str] = ()) -> Inspection
         )
         for entry in entries
     )
+    warnings += other_temperatures(file)
     return Inspection(
         model=FileRecord.of(file),
         heads=tuple(heads),
@@ -148,7 +149,7 @@ def inspect(model: ModelLike, *, target: str | Sequence[str] = ()) -> Inspection
             PatchedHead(str(c.output), c.temperature, e.form, e.temperature_input, c.replaced is not None)
             for c, e in zip(calibrations, entries, strict=True)
         ),
-        nodes_to_exclude=nodes_to_exclude(file),
+        nodes_to_exclude=names_of(after_logits(file)),
         inputs=model_inputs(file),
         opset={entry.domain or "ai.onnx": entry.version for entry in file.skeleton.opset_import},
         ir_version=file.skeleton.ir_version,

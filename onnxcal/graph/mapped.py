@@ -93,7 +93,12 @@ def map_file(path: str | os.PathLike[str]) -> ModelBytes:
     ModelError
         It is empty, or cannot be read.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        raise ModelError(
+            f"a model of type {type(path).__name__} cannot be read", hint="pass a path, or an onnx.ModelProto"
+        ) from None
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:

@@ -75,6 +75,11 @@ def held(elem_type: int, value: float) -> float:
     return found
 
 
+def clamped(value: float) -> float:
+    """What the float16 converters of onnxconverter-common and onnxruntime bring a constant into first, by default."""
+    return min(max(value, 1e-7), 1e4)
+
+
 def numbers_of(tensor: TensorProto) -> tuple[float, ...] | None:
     """The numbers in a tensor that was made here; None of another form, or where they are not in the skeleton."""
     form = _FORMATS.get(tensor.data_type)

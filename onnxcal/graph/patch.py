@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,10 @@ import onnx
 from onnxcal.calibrators.steps import Divide
 from onnxcal.errors import ModelError
 from onnxcal.graph import wire
+from onnxcal.graph.division import divides
 from onnxcal.graph.edit import is_folded, undo_edit
 from onnxcal.graph.head import Head
 from onnxcal.graph.mapped import ModelBytes
-from onnxcal.graph.messages import numbers_of
 from onnxcal.graph.metadata import (
     CalibratedHead,
     Undo,
@@ -27,7 +26,7 @@ from onnxcal.graph.metadata import (
     undo_of,
 )
 from onnxcal.graph.modelfile import ONNXRUNTIME_LARGEST, ModelFile
-from onnxcal.graph.plan import DIVIDE, HeadPatch, role_of
+from onnxcal.graph.plan import HeadPatch
 from onnxcal.graph.planner import make_plan
 from onnxcal.graph.records import edit_for
 from onnxcal.graph.skeleton import MODEL_METADATA, MODEL_OPSET_IMPORT
@@ -144,8 +143,8 @@ def check_structure(patched: ModelFile, patches: Sequence[HeadPatch], original: 
         output = patch.output_name or patch.head.output
         if output not in outputs:
             raise _broken(patched, f"there is no output '{output}'")
-        if patch.form != "folded":
-            check_division(patched, output, patch.steps[-1].value)
+        if patch.form != "folded" and not divides(patched, output, patch.steps[-1].value):
+            raise _broken(patched, f"output '{output}' is not divided by {patch.steps[-1].value}")
     wrong = None if original is None else wrong_weights(original, patched, patches)
     if wrong is not None:
         raise _broken(patched, f"'{wrong}' is not what it was, divided by T")
@@ -159,43 +158,6 @@ def wrong_weights(original: ModelFile, patched: ModelFile, patches: Sequence[Hea
 
     scalings = make_plan(GraphView(original), patches).scalings
     return next((s.copy or s.tensor for s in scalings if not is_scaled(original, patched, s)), None)
-
-
-def check_division(patched: ModelFile, output: str, temperature: float) -> None:
-    """Raise ModelError unless an output comes of a division by T."""
-    view = GraphView(patched)
-    if not any(output in view.depend_on(node.output) for node in _divisions(view, temperature)):
-        raise _broken(patched, f"output '{output}' is not divided by {temperature}")
-
-
-def other_temperature(patched: ModelFile, output: str, temperature: float) -> float | None:
-    """What a changed file divides an output by, if that is not T to within the rounding of a conversion."""
-    view = GraphView(patched)
-    for node, numbers, rounding in _divisors(view):
-        if output in view.depend_on(node.output):
-            for number in numbers:
-                if not math.isclose(number, temperature, rel_tol=rounding):
-                    return float(number)
-    return None
-
-
-def _divisions(view: GraphView, temperature: float) -> Iterator[onnx.NodeProto]:
-    """The inserted nodes that divide by a temperature, as it reads back from the file."""
-    for node, numbers, rounding in _divisors(view):
-        if all(math.isclose(number, temperature, rel_tol=rounding) for number in numbers):
-            yield node
-
-
-def _divisors(view: GraphView) -> Iterator[tuple[onnx.NodeProto, Sequence[float], float]]:
-    """The inserted divisions, the numbers that they divide by, and how coarsely those are rounded."""
-    for node in view.graph.node:
-        if node.op_type == "Div" and role_of(node) == DIVIDE:
-            divisor = view.constant_tensor(node.input[1])
-            numbers = None if divisor is None else numbers_of(divisor)
-            if divisor is None or not numbers:
-                continue
-            coarse = len(divisor.raw_data) < 4 * len(numbers)  # of a file that was converted since
-            yield node, numbers, 2.0**-8 if coarse else 1e-6
 
 
 def unpatched(model: ModelFile, original: ModelFile | None = None) -> ModelFile:
@@ -233,13 +195,20 @@ def write_original(model: ModelFile, draft: Draft) -> tuple[str, bool]:
 
 def check_made_from(patched: ModelFile, original: ModelFile) -> None:
     """Raise ModelError if a patched model was made from another one."""
+    why = not_made_from(patched, original)
+    if why is not None:
+        raise ModelError(why, hint="pass that model as --original; sha256sum finds it")
+
+
+def not_made_from(patched: ModelFile, original: ModelFile) -> str | None:
+    """That a patched model was made from another one, in a sentence; None if it was made from this one."""
     expected = undo_of(patched).sha256
-    if original.sha256 != expected:
-        raise ModelError(
-            f"{original.name} is not the model that {patched.name} was made from: its SHA-256 begins with "
-            f"{original.sha256[:12]}, not with {expected[:12]}",
-            hint="pass that model as --original; sha256sum finds it",
-        )
+    if original.sha256 == expected:
+        return None
+    return (
+        f"{original.name} is not the model that {patched.name} was made from: its SHA-256 begins with "
+        f"{original.sha256[:12]}, not with {expected[:12]}"
+    )
 
 
 def has_folded_weights(model: ModelFile) -> bool:

@@ -23,6 +23,7 @@ from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.plan import Scaling
 from onnxcal.graph.skeleton import GRAPH_INITIALIZER, GRAPH_NODE, NODE_ATTRIBUTE
 from onnxcal.graph.types import FLOAT_NAMES
+from onnxcal.graph.view import GraphView
 from onnxcal.graph.wire import BYTES
 
 _PAYLOADS = frozenset({4, 5, 6, 7, 9, 10, 11, 13, 14})  # TensorProto: float_data … uint64_data, and external data
@@ -37,6 +38,8 @@ _STORED: dict[int, str] = {
 _DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
 _SMALLEST = {"bfloat16": 2.0**-126, "float16": 2.0**-14, "float32": 2.0**-126, "float64": 2.0**-1022}
 """The least number with all its digits."""
+_PROPORTIONAL = 2.0**-7
+"""Relative difference that rounding to half precision explains."""
 _HINT = "leave out --fold: a division costs next to nothing"
 
 
@@ -86,6 +89,30 @@ def is_scaled(original: ModelFile, patched: ModelFile, scaling: Scaling) -> bool
     tensor, raw = scaled_values(original, scaling)
     found = tensor_values(patched, scaling.copy or scaling.tensor)
     return np.array_equal(found, values_in(raw, tensor), equal_nan=True)
+
+
+def other_divisor(original: ModelFile, patched: ModelFile, scaling: Scaling) -> float | None:
+    """What the weights of a changed file were divided by, if no conversion makes that of the scaling's divisor.
+
+    None too for weights that were quantised or merged with others: what is no multiple of the original's tells nothing.
+    """
+    name = scaling.copy or scaling.tensor
+    tensor = GraphView(patched).constant_tensor(name)
+    if tensor is None or tensor.data_type not in FLOAT_NAMES:
+        return None
+    before, after = tensor_values(original, scaling.tensor).ravel(), tensor_values(patched, name).ravel()
+    if before.size != after.size:
+        return None
+    finite = np.isfinite(before) & np.isfinite(after)
+    before, after = before[finite], after[finite]
+    product = float(before @ after)
+    if product <= 0:
+        return None
+    divisor = float(before @ before) / product
+    if np.linalg.norm(divisor * after - before) > _PROPORTIONAL * np.linalg.norm(before):
+        return None
+    rounding = 1e-5 if _DIGITS[FLOAT_NAMES[tensor.data_type]] >= _DIGITS["float32"] else _PROPORTIONAL
+    return None if math.isclose(divisor, scaling.divisor, rel_tol=rounding) else divisor
 
 
 def held(values: NDArray[np.float64], elem_type: int) -> bytes | None:
@@ -151,16 +178,14 @@ def _scaled_attribute(attribute: bytes, raw: bytes) -> bytes:
 
 
 def _replaced(message: bytes, numbers: Collection[int], new: bytes) -> bytes:
-    """A message with one new field where the first of some was; without the others of them."""
-    out: list[bytes] = []
-    placed = False
-    for field in wire.fields(message, 0, len(message)):
-        if field.number not in numbers:
-            out.append(message[field.start : field.end])
-        elif not placed:
-            out.append(new)
-            placed = True
-    return b"".join(out) if placed else b"".join([*out, new])
+    """A message with a new field, without some others: where one of its number was, else where protobuf writes it."""
+    number = wire.read_varint(new, 0, len(new))[0] >> 3
+    fields = list(wire.fields(message, 0, len(message)))
+    place = next((i for i, field in enumerate(fields) if field.number == number), None)
+    if place is None:
+        place = next((i for i, field in enumerate(fields) if field.number > number), len(fields))
+    records = [message[f.start : f.end] if f.number not in numbers else b"" for f in fields]
+    return b"".join([*records[:place], new, *records[place:]])
 
 
 def _tensor(model: ModelFile, name: str) -> TensorProto:
@@ -184,11 +209,17 @@ def _tensor(model: ModelFile, name: str) -> TensorProto:
 
 
 def _values(model: ModelFile, tensor: TensorProto) -> NDArray[np.float64]:
-    if tensor.data_location == TensorProto.EXTERNAL:
-        return values_in(_external_bytes(model, tensor), tensor)
-    if tensor.HasField("raw_data"):
-        return values_in(tensor.raw_data, tensor)
-    return np.asarray(numpy_helper.to_array(tensor)).astype(np.float64)
+    try:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return values_in(_external_bytes(model, tensor), tensor)
+        if tensor.HasField("raw_data"):
+            return values_in(tensor.raw_data, tensor)
+        return np.asarray(numpy_helper.to_array(tensor)).astype(np.float64)
+    except ValueError:
+        raise ModelError(
+            f"'{tensor.name}' of {model.name} holds more or fewer numbers than its shape {list(tensor.dims)} has",
+            hint="get the file again",
+        ) from None
 
 
 def _external_bytes(model: ModelFile, tensor: TensorProto) -> bytes:

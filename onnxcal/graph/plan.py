@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 DIVIDE = "divide by temperature"
 ROLE_KEY, ROLE_PREFIX = "onnxcal.role", "onnxcal: "
+_DIVISION_NAME = re.compile(r"onnxcal_div(_\d+)?")
 
 
 Form: TypeAlias = Literal["division", "folded", "input"]
@@ -114,8 +116,13 @@ class PatchPlan:
 
 
 def role_of(node: onnx.NodeProto) -> str | None:
-    """What an inserted node is for, from its tag; None for nodes that are not ours."""
+    """What an inserted node is for, from its tag; None for nodes that are not ours.
+
+    Simplifiers drop tags and keep names: a division is known by its name too.
+    """
     tag: str | None = next((prop.value for prop in node.metadata_props if prop.key == ROLE_KEY), None)
     if tag is None and node.doc_string.startswith(ROLE_PREFIX):
         tag = node.doc_string.removeprefix(ROLE_PREFIX)
+    if tag is None and node.op_type == "Div" and _DIVISION_NAME.fullmatch(node.name):
+        tag = DIVIDE
     return tag

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcal.graph.head import Head
+from onnxcal.graph.messages import clamped
 from onnxcal.inference.expected import activated
 
 DAMAGE = 0.01
 """An error of a probability that is worth a warning before the conversion is made."""
 SAMPLED = 1000
 """Rows of logits that it is simulated on."""
-SMALLEST, LARGEST = 1e-7, 1e4
-"""What the converters of onnxconverter-common and onnxruntime bring constants into, by default."""
 
 
 def float16_error(logits: NDArray[Any], head: Head, temperature: float, expected: NDArray[np.float64]) -> float:
@@ -42,4 +41,4 @@ def float16_error(logits: NDArray[Any], head: Head, temperature: float, expected
 
 def float16_temperature(temperature: float) -> Any:
     """T as a float16 converter stores it: a NumPy float16."""
-    return np.float16(min(max(temperature, SMALLEST), LARGEST))
+    return np.float16(clamped(temperature))

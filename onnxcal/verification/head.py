@@ -153,9 +153,12 @@ class HeadComparison:
         detail = f"largest error {worst.error:.2g} (limit {limit:.2g})"
         if worst.error > 0:
             detail += f", {worst.place}; minimum required tolerance {self.needed_tolerance:.3g}"
-        flips = f"{self.argmax_changed} changed" + (" by rounding alone" if self.argmax_changed else "")
+        cause = "rounding" if self.given is None else "the tolerance"
+        flips = f"{self.argmax_changed} changed"
         if self.argmax_wrong:
-            flips = f"{self.argmax_changed} changed, {self.argmax_wrong} of them by more than rounding"
+            flips += f", {self.argmax_wrong} of them by more than {cause}"
+        elif self.argmax_changed:
+            flips += " by rounding alone" if self.given is None else ", none of them by more than the tolerance"
         return (
             Check(f"{kind} of '{self.output}'", worst.error <= limit, worst.error, limit, detail),
             Check(f"arg max of '{self.output}'", self.argmax_wrong == 0, float(self.argmax_wrong), 0.0, flips),
@@ -212,8 +215,10 @@ class HeadComparison:
         )
 
     def _flips(self) -> tuple[str, ...]:
-        """Folded weights are rounded anew, which a division is not."""
+        """Folded weights are rounded anew, which a division is not; with a tolerance it may be another rounding."""
         if self.entry.form != "folded" or not self.argmax_changed or self.argmax_wrong or not self.chosen:
+            return ()
+        if self.given is not None:
             return ()
         return (
             f"with T in the weights, {self.argmax_changed:,} prediction{'s' * (self.argmax_changed != 1)} of "

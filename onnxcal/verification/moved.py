@@ -39,9 +39,17 @@ class Moved:
 
 
 def how_far(
-    original: ModelFile, comparisons: Sequence[HeadComparison], source: Source, options: RunOptions, n_samples: int
+    original: ModelFile,
+    comparisons: Sequence[HeadComparison],
+    fed: Sequence[HeadComparison],
+    source: Source,
+    options: RunOptions,
+    n_samples: int,
 ) -> Moved:
-    """Sum up the comparisons of a changed file, the first head's scores among it."""
+    """Sum up the comparisons of a changed file, the first head's scores among it.
+
+    Those with another T that was `fed` count only for the tolerance that accepts it.
+    """
     calibrated = converted = None
     first = comparisons[0]
     rows = first.kept_rows()
@@ -58,7 +66,9 @@ def how_far(
         max_abs_error=max(c.max_abs_error for c in comparisons),
         argmax_changed=sum(c.argmax_changed for c in comparisons if c.chosen),
         n_samples=n_samples,
-        required_tolerance=max(max(_rounded_up(c.needed_tolerance), TOLERANCE[c.head.precision]) for c in comparisons),
+        required_tolerance=max(
+            max(_rounded_up(c.needed_tolerance), TOLERANCE[c.head.precision]) for c in (*comparisons, *fed)
+        ),
         calibrated=calibrated,
         converted=converted,
     )

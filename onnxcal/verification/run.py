@@ -9,11 +9,15 @@ from typing import Any
 from onnxcal.data import Source
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.graph.detect import candidates
+from onnxcal.graph.division import not_as_recorded, other_temperature
 from onnxcal.graph.external import external_files
 from onnxcal.graph.metadata import calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
-from onnxcal.graph.patch import other_temperature, unpatched
-from onnxcal.graph.remade import recorded_head
+from onnxcal.graph.patch import not_made_from, unpatched
+from onnxcal.graph.payload import other_divisor
+from onnxcal.graph.planner import make_plan
+from onnxcal.graph.remade import recorded_head, recorded_patch
+from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.options import DEFAULT_BATCH_SIZE, BatchSize, RunOptions, run_options
 from onnxcal.inference.sources import source_for
@@ -129,6 +133,7 @@ class _Verification:
         external_files(patched)  # must be there
         self.original, self.patched, self.options, self.tolerance = unpatched(model), patched, options, tolerance
         self.untouched = check_untouched(self.original, patched)
+        self.changed = not self.untouched.passed and not _is_of_another(self.original, patched)
         self.comparisons = [
             HeadComparison(
                 self.original,
@@ -153,17 +158,18 @@ class _Verification:
         """Run both models over all data."""
         run = BothModels(self.original, self.patched, [*self.comparisons, *self.siblings], self.options)
         run.over(source, progress)
-        changed, lenient = not self.untouched.passed, self.tolerance is not None
+        lenient = self.tolerance is not None
         checks = [self.untouched, check_checker(self.original, self.patched), *run.checks()]
-        if changed and lenient:
+        if self.changed and lenient:
             checks = [_waived(check) for check in checks]
         notes = [*chosen, *run.notes, *(note for comparison in run.comparisons for note in comparison.notes())]
         moved = None
-        if changed:
-            moved = how_far(self.original, self.comparisons, source, self.options, run.n_samples)
+        if self.changed:
+            fed = [entry.comparison for entry in run.inputs if entry.is_there]
+            moved = how_far(self.original, self.comparisons, fed, source, self.options, run.n_samples)
             if lenient:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
-                notes += _other_temperatures(self.patched, self.comparisons)
+                notes += _other_temperatures(self.original, self.patched, self.comparisons)
         wanted = wanted or RuntimeOptions()
         others = check_runtimes(
             self.original, self.patched, run.comparisons, source, self.options, wanted, progress, converted
@@ -173,13 +179,38 @@ class _Verification:
         return VerifyResult(Verification(passed, (run.runtime(), *others), tuple(checks)), moved, tuple(notes))
 
 
-def _other_temperatures(patched: ModelFile, comparisons: Sequence[HeadComparison]) -> Iterator[str]:
+def _is_of_another(original: ModelFile, patched: ModelFile) -> bool:
+    """Whether a patched file was made from another model, so that it cannot have moved from this one."""
+    try:
+        return not_made_from(patched, original) is not None
+    except ModelError:  # it does not say what it was made from
+        return False
+
+
+def _other_temperatures(
+    original: ModelFile, patched: ModelFile, comparisons: Sequence[HeadComparison]
+) -> Iterator[str]:
     """What to say of a T that no conversion makes of the recorded one, though a tolerance takes it."""
+    entries = [comparison.entry for comparison in comparisons if comparison.entry.form == "folded"]
+    folded = [recorded_patch(original, patched, entry) for entry in entries]
+    for scaling in make_plan(GraphView(original), folded).scalings:
+        divisor = other_divisor(original, patched, scaling)
+        if divisor is not None:
+            said = f"are the original's divided by {divisor:.6g}, and the calibration says {scaling.divisor:.6g}"
+            yield f"the weights '{scaling.copy or scaling.tensor}' {said}: no conversion rounds T so far"
     for comparison in comparisons:
-        found = other_temperature(patched, comparison.output, comparison.temperature)
+        if comparison.entry.form == "folded":
+            continue
+        try:
+            found = other_temperature(patched, comparison.output, comparison.temperature)
+        except ModelError:
+            yield (
+                f"the division of '{comparison.output}' by T is not to be found in it any more: another T is only "
+                "noticed where it moves the probabilities by more than the tolerance"
+            )
+            continue
         if found is not None:
-            said = f"and its calibration says {comparison.temperature:.6g}"
-            yield f"'{comparison.output}' is divided by {found:.6g}, {said}: no conversion rounds T so far"
+            yield not_as_recorded(comparison.output, found, comparison.temperature)
 
 
 _WAIVED = ("untouched bytes", "other outputs")

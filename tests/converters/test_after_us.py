@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, version_converter
 from onnxconverter_common import float16
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from scipy.special import softmax
@@ -97,6 +97,53 @@ def test_nodes_to_exclude_keep_division_and_softmax_in_float(files: tuple[Path, 
     assert document.nodes_to_exclude == names
 
 
+def test_a_converter_that_drops_tags_does_not_hide_the_division(tmp_path: Path) -> None:
+    """onnx.version_converter drops a node's metadata_props, simplifiers its doc_string; both keep its name."""
+    named = helper.make_node("Softmax", ["logits"], ["probs"], name="own", axis=1)
+    model = builders.save(builders.classifier([named], output="probs", opset=20, ir_version=10), tmp_path / "m.onnx")
+    out = tmp_path / "out.onnx"
+    onnxcal.patch(model, temperature=2.0, output=out)
+    proto = version_converter.convert_version(onnx.ModelProto.FromString(out.read_bytes()), 21)
+    assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
+    converted = builders.save(proto, tmp_path / "converted.onnx")
+    assert onnxcal.nodes_to_exclude(converted) == onnxcal.nodes_to_exclude(out) == ("onnxcal_div", "own")
+    onnxcal.set_temperature(converted, 2.06)
+    assert onnxcal.verify(model, converted, X).moved.max_abs_error < 1e-5
+
+    (t,) = (each for each in proto.graph.initializer if each.name == "onnxcal_temperature")
+    t.CopyFrom(numpy_helper.from_array(np.array([2.06], np.float32), t.name))
+    said = onnxcal.verify(model, proto, X, tolerance=0.05).warnings
+    assert any("divided by 2.06, and its calibration says 2" in warning for warning in said)
+    for node in proto.graph.node:
+        node.name = node.name.removeprefix("onnxcal_")
+    said = onnxcal.verify(model, proto, X, tolerance=0.05).warnings
+    assert any("division of 'probs' by T is not to be found" in warning for warning in said)
+
+
+def test_an_input_that_is_left_out_is_not_taken_for_lost_logits() -> None:
+    """Of a folded file whose head is not what it was, no node is known; a Clip without a minimum reads ''."""
+    proto = builders.classifier([builders.softmax()], output="probs")
+    proto.graph.node.insert(0, helper.make_node("Clip", ["x", "", "most"], ["clipped"], name="clip"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(3), "most"))
+    proto.graph.node[1].input[0] = "clipped"
+    folded = onnxcal.patch(proto, temperature=2.0, fold=True).proto
+    folded.graph.node[2].op_type = "QuantizeLinear"
+    assert onnxcal.nodes_to_exclude(folded) == ()
+
+
+def test_an_activation_without_a_name_is_warned_of() -> None:
+    proto = onnxcal.patch(builders.classifier([builders.softmax()], output="probs"), temperature=2.0).proto
+    with pytest.warns(UserWarning, match="Softmax after the logits has no name"):
+        assert onnxcal.nodes_to_exclude(proto) == ("onnxcal_div",)
+    assert onnxcal.inspect(proto).nodes_to_exclude == ("onnxcal_div",)
+
+
+@pytest.mark.parametrize("thing", [3, None, b"m.onnx"])
+def test_what_is_no_model_is_refused_by_its_type(thing: Any) -> None:
+    with pytest.raises(onnxcal.ModelError, match=f"of type {type(thing).__name__} cannot be read"):
+        onnxcal.nodes_to_exclude(thing)
+
+
 def test_what_is_not_patched_has_no_nodes_to_exclude(files: tuple[Path, Path]) -> None:
     assert onnxcal.nodes_to_exclude(files[0]) == ()
 
@@ -137,6 +184,7 @@ def test_verify_says_how_far_a_converted_file_has_moved(
     failed = cli(*words)
     assert failed.exit_code == 1
     assert f"--tolerance {moved.required_tolerance:g}" in " ".join(failed.stdout.split())
+    assert "by rounding alone" not in cli(*words, "--tolerance", moved.required_tolerance).stdout
     accepted = cli(*words, "--tolerance", moved.required_tolerance, "--json")
     assert accepted.exit_code == 0
     assert json.loads(accepted.stdout)["moved"]["converted"]["ece"] == pytest.approx(moved.converted.ece)
@@ -243,3 +291,29 @@ def test_a_temperature_that_no_conversion_makes_is_said_within_the_tolerance_too
     assert result.exit_code == 0
     assert ("'logits' is divided by 2.06" in " ".join((result.stdout + result.stderr).split())) == (factor != 1.0)
     assert "(limit 0.05)," in result.stdout
+
+
+@pytest.mark.parametrize("factor", [1.03, 1.0])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_with_another_temperature_folded_in_are_said(
+    factor: float, half: bool, shared: bool, tmp_path: Path
+) -> None:
+    more = [helper.make_tensor_value_info("a", 1, [6, 4])] if shared else []
+    tail = [helper.make_node("Softmax", ["logits"], ["probs"], name="own", axis=1)]
+    tail += [helper.make_node("Abs", ["w"], ["a"], name="other")] if shared else []
+    model = builders.classifier(tail, output="probs", more_outputs=more)
+    folded = onnxcal.patch(model, temperature=2.0, fold=True, output=tmp_path / "f.onnx").folded
+    proto = onnx.ModelProto.FromString((tmp_path / "f.onnx").read_bytes())
+    for tensor in proto.graph.initializer:
+        if tensor.name in folded:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / np.float32(factor), tensor.name))
+    if half:
+        with quiet():
+            proto = float16.convert_float_to_float16(proto, keep_io_types=True)
+    elif factor == 1.0:
+        proto.producer_name = "another tool"
+    warnings = onnxcal.verify(model, proto, X, tolerance=0.05).warnings
+    said = [warning for warning in warnings if "no conversion rounds T so far" in warning]
+    assert len(said) == (2 if factor != 1.0 else 0)
+    assert all("divided by 2.0" in each and "the calibration says 2:" in each for each in said)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.special import expit, log_softmax, softmax
 
 import onnxcal
+from onnxcal.graph import wire
 from onnxcal.graph.modelfile import open_model
 from onnxcal.graph.patch import unpatched
 from tests import builders
@@ -302,6 +303,32 @@ def test_weights_that_may_be_fed_are_folded_with_a_warning() -> None:
     assert [warning for warning in result.warnings if "'w'" in warning and "feeds other weights" in warning]
 
 
+def test_shared_weights_that_may_be_fed_are_no_longer_read() -> None:
+    proto = model([Node("Abs", ["w"], ["a"]), *GEMM], WB, listed=True, more=[value("a", 6, 4)])
+    result = onnxcal.patch(proto, temperature=1.7, fold=True, data=X)
+    (said,) = (warning for warning in result.warnings if "'w'" in warning)
+    assert "'w_folded', a copy of 'w'" in said
+    assert "do not reach what is calibrated" in said
+    session = onnxruntime.InferenceSession(result.proto.SerializeToString())
+    got, expected = (session.run(["probs"], {"x": X, **fed})[0] for fed in ({"w": WB["w"] * 9}, {}))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_constant_factor_that_is_computed_leaves_it_to_the_other_factor(order: int) -> None:
+    nodes = [Node("Gemm", ["x", "w"], ["h"]), Node("Exp", ["s"], ["e"]), Node("Mul", ["h", "e"][::order], ["logits"])]
+    proto = model(nodes, AFTER_GEMM)
+    result = onnxcal.patch(proto, temperature=1.7, fold=True, data=X)
+    assert result.folded == ("w",)
+    reference = softmax(raw_logits(proto, X) / 1.7, axis=1)
+    np.testing.assert_allclose(run(result.proto, X, "probs")[0], reference, atol=5e-6)
+
+
+def test_a_folded_t_needs_not_be_held_in_float16() -> None:
+    said = [onnxcal.patch(FORMS["Gemm"][0], temperature=2e-5, fold=fold).warnings for fold in (False, True)]
+    assert [any("cannot be held in float16" in warning for warning in warnings) for warnings in said] == [True, False]
+
+
 def test_labels_of_the_logits_stay_the_same() -> None:
     label = helper.make_tensor_value_info("label", TensorProto.INT64, ["N"])
     proto = model([*GEMM, Node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0)], WB, more=[label])
@@ -482,6 +509,25 @@ def test_external_weights_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99, 2])
+@pytest.mark.parametrize("typed", [False, True])
+def test_weights_of_another_size_than_they_say_are_refused(kept: float, typed: bool) -> None:
+    """onnx.checker accepts weights that are twice as large as declared."""
+    proto = onnx.ModelProto.FromString(FORMS["Gemm"][0].SerializeToString())
+    weights = proto.graph.initializer[0]
+    numbers = np.frombuffer(weights.raw_data, "<f4").tolist()
+    raw, weights.raw_data = weights.raw_data * 2, b""
+    if typed:
+        weights.ClearField("raw_data")
+        weights.float_data.extend((numbers * 2)[: int(len(numbers) * kept)])
+    else:
+        weights.raw_data = raw[: int(len(raw) / 2 * kept)]
+    with pytest.raises(
+        onnxcal.ModelError, match=r"'w' of the model holds more or fewer numbers than its shape \[6, 4\]"
+    ):
+        onnxcal.patch(proto, temperature=1.7, fold=True)
+
+
 # The form of the graph does not matter
 
 
@@ -619,6 +665,29 @@ def test_diff_knows_folded_weights_for_a_patch(tmp_path: Path) -> None:
     onnxcal.patch(path, temperature=1.7, fold=True, output=out)
     assert onnxcal.diff(path, out).verdict == "patched"
     assert onnxcal.verify(path, out, X).verification.passed
+
+
+def test_a_folded_file_that_was_written_anew_is_known_again(tmp_path: Path) -> None:
+    """Weights in a typed field become raw ones, which protobuf writes in another place."""
+    proto = onnx.ModelProto.FromString(FORMS["Gemm"][0].SerializeToString())
+    for tensor in proto.graph.initializer:
+        numbers = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, numbers.shape, numbers.ravel()))
+    path, out = builders.save(proto, tmp_path / "m.onnx"), tmp_path / "out.onnx"
+    onnxcal.patch(path, temperature=1.7, fold=True, output=out)
+    written = onnx.ModelProto.FromString(out.read_bytes())
+    assert written.SerializeToString() == out.read_bytes()
+    assert onnxcal.diff(path, out).verdict == "patched"
+    (index,) = (i for i, tensor in enumerate(written.graph.initializer) if tensor.name == "w")
+    weights = written.graph.initializer[index]
+    name, raw = weights.name, weights.raw_data  # the record backwards: the same content
+    backwards = wire.bytes_field(9, raw) + wire.bytes_field(8, name.encode())
+    rest = TensorProto(dims=weights.dims, data_type=weights.data_type).SerializeToString()
+    old, new = (wire.bytes_field(5, text) for text in (weights.SerializeToString(), backwards + rest))
+    assert out.read_bytes().count(old) == 1
+    out.write_bytes(out.read_bytes().replace(old, new))
+    found = onnxcal.diff(path, out)
+    assert (found.verdict, "wrote the file anew" in found.detail) == ("rewritten", True)
 
 
 def test_inspect_says_that_it_is_folded_and_tells_t() -> None:

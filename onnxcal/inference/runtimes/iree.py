@@ -26,7 +26,7 @@ class _Loaded:
             os.fspath(target),
             target_backends=["llvm-cpu"],
             input_type="onnx",
-            extra_args=["--iree-llvmcpu-target-cpu=host"],
+            extra_args=["--iree-llvmcpu-target-cpu=host", "--iree-input-demote-f64-to-f32=false"],
         )
         module = iree.runtime.load_vm_flatbuffer(compiled, driver="local-task")
         names = [n for n in module.vm_module.function_names if not n.startswith("__") and not n.endswith("$async")]
