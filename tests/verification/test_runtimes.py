@@ -102,7 +102,7 @@ def test_a_faulty_runtime_is_caught_and_blamed(name: str, blame: str, said: str,
 def test_one_that_hangs_is_left_behind(fault: Any) -> None:
     fault("hangs")
     entry = entry_of(patched(), runtime_timeout=2.5)
-    assert re.search("it did not (run|load) within 2.5 s$", entry.detail)
+    assert re.search(r"it did not (run|load) within 2.5 s \(--runtime-timeout\)$", entry.detail)
 
 
 def with_wrong_temperature() -> onnx.ModelProto:

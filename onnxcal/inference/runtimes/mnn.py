@@ -60,14 +60,15 @@ class _Loaded:
             self._net.resizeSession(self._session)
             self._shapes = shapes
         for name, array in feeds.items():
-            inputs[name].copyFrom(mnn.Tensor(array.shape, self._kind(array.dtype), array, layout))
+            host = _narrowed(name, array)
+            inputs[name].copyFrom(mnn.Tensor(host.shape, self._kind(host.dtype), host, layout))
         self._net.runSession(self._session)
         found = self._net.getSessionOutputAll(self._session)
         tensors = [found[name] for name in self._outputs] if set(self._outputs) <= set(found) else found.values()
         return [self._array(tensor) for tensor in tensors]
 
     def _kind(self, dtype: np.dtype[Any]) -> Any:
-        kinds = {"float32": "Float", "int32": "Int", "int64": "Int64", "uint8": "Uint8"}
+        kinds = {"float32": "Float", "int32": "Int", "uint8": "Uint8"}
         if dtype.name not in kinds:
             raise TypeError(f"MNN takes no inputs of {dtype}")
         return getattr(self._mnn, f"Halide_Type_{kinds[dtype.name]}")
@@ -80,6 +81,16 @@ class _Loaded:
         tensor.copyToHostTensor(host)
         array: NDArray[Any] = np.array(host.getNumpyData(), dtype).reshape(shape)
         return array
+
+
+def _narrowed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """What MNN is to be given for an input: its converter makes 32 bits of integers of 64."""
+    if array.dtype != np.int64:
+        return array
+    limits = np.iinfo(np.int32)
+    if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
+        raise ValueError(f"MNN has integers of 32 bits, and input '{name}' has larger ones")
+    return array.astype(np.int32)
 
 
 def _load(job: Job) -> Program:

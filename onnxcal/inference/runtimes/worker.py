@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 from onnxcal.inference.runtimes.runtime import Program, Runtime
 
 _LONGEST = 240
+_PLACE = re.compile(r"Exception from \S+:")
+"""A line in which OpenVINO says where in its own source it was; what happened stands below."""
 
 
 def main(module: str) -> None:
@@ -75,6 +78,7 @@ def _yield_memory() -> None:
 def _reason(error: BaseException) -> str:
     """The line of an error that says what is wrong, as compilers mark it, or else the first that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" :")]
+    lines = [line for line in lines if not _PLACE.fullmatch(line)]
     marked = [line[line.index("error: ") :] for line in lines if "error: " in line]
     text = next(iter((*marked, *lines)), type(error).__name__)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
