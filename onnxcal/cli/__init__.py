@@ -93,7 +93,8 @@ def main() -> NoReturn:
         sys.exit(2)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "onnxcal"
-        _fail(f"{error.format_message().rstrip('.')}\n  hint: {where} --help lists what can be passed", 2)
+        said = " ".join(error.format_message().split())  # click lists choices one a line
+        _fail(f"{said.rstrip('.')}\n  hint: {where} --help lists what can be passed", 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):

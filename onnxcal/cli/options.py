@@ -85,11 +85,11 @@ def runtime_limits() -> Callable[[Function], Function]:
     return _all(
         click.option(
             "--runtime-samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
-            help="Samples that each of them runs.",
+            help="Samples that a runtime runs.",
         ),
         click.option(
             "--runtime-timeout", type=click.FloatRange(0, 86_400, min_open=True), default=120.0, show_default=True,
-            metavar="S", help="Seconds that each of them has.",
+            metavar="S", help="Seconds that a runtime has.",
         ),
     )  # fmt: skip
 

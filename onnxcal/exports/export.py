@@ -14,7 +14,7 @@ from typing import Any
 
 from onnxcal.atomic import cannot_write, check_apart, check_writable, place_all
 from onnxcal.calibrators.calibration import SCHEMA
-from onnxcal.data import Source, open_source, paths_of
+from onnxcal.data import Source, paths_of
 from onnxcal.defaults import DEFAULT_BATCH_SIZE, BatchSize
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.exports.formats import RECIPE, SIDECAR, Format, format_named
@@ -24,6 +24,7 @@ from onnxcal.graph.inspect import model_inputs
 from onnxcal.graph.metadata import CALIBRATION_KEY, CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import check_made_from, has_folded_weights, unpatched
+from onnxcal.graph.plan import role_of
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.feeds import Feeder
 from onnxcal.inference.options import run_options
@@ -34,7 +35,9 @@ from onnxcal.inference.session import open_session
 from onnxcal.inference.sources import source_for
 from onnxcal.results import ExportResult
 from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_options, verify_file
+from onnxcal.verification.checks import Verification
 from onnxcal.verification.committed import DRAWN_SAMPLES, drawn_inputs
+from onnxcal.verification.file import check_untouched
 from onnxcal.verification.runtimes import laid_out
 from onnxcal.verification.wanted import Converted
 
@@ -96,25 +99,17 @@ def export(
     for path in form.files(target):
         check_writable(path, force=force)
     check_apart(form.files(target), [file.path, *paths_of(data), labels, *paths_of(preprocess)])
+    if form.name == RECIPE and data is not None:
+        raise UsageError("--data does nothing with --to tflite-recipe", hint="leave it out: nothing is run")
+    base = _without_patch(file, original)
+    notes = tuple(_frozen_temperatures(entries, form))
     if form.name == RECIPE:
-        if data is not None:
-            raise UsageError("--data does nothing with --to tflite-recipe", hint="leave it out: nothing is run")
-        return _write_recipe(file, entries, target)
+        return _write_recipe(base, file, entries, target, notes)
 
-    if original is None and has_folded_weights(file):
-        raise ModelError(
-            f"T is folded into the weights of {file.name}, which is verified against the model that it was made from",
-            hint="pass that model as --original",
-        )
-    base = unpatched(file if original is None else open_model(original))
-    if original is not None:
-        check_made_from(file, base)
     (runtime,) = wanted.runtimes
-    notes: tuple[str, ...] = ()
-    source: Source
     if data is None:
-        source = open_source(_drawn(base, runtime))
-        notes = (f"it was verified on {DRAWN_SAMPLES} drawn inputs: --data verifies it on yours",)
+        source = _drawn(base, runtime)
+        notes += (f"it was verified on {DRAWN_SAMPLES} drawn inputs: --data verifies it on yours",)
     else:
         source = source_for(base, None, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(base, source, batch_size, provider, threads)
@@ -142,7 +137,7 @@ def export(
         temperatures=_temperatures(entries),
         verification=verification,
         operators_added=added,
-        warnings=(*chosen, *said, *notes),
+        warnings=(*chosen, *said, *_fused(file, added), *notes),
     )
 
 
@@ -159,7 +154,31 @@ def _target(file: ModelFile, output: str | os.PathLike[str] | None, form: Format
     return Path(output)
 
 
-def _drawn(base: ModelFile, runtime: Runtime) -> Any:
+def _without_patch(file: ModelFile, original: ModelLike | None) -> ModelFile:
+    """The model that a calibrated one was made from."""
+    if original is not None:
+        base = unpatched(open_model(original))
+        check_made_from(file, base)
+        return base
+    if has_folded_weights(file):
+        raise ModelError(
+            f"T is folded into the weights of {file.name}, which is verified against the model that it was made from",
+            hint="pass that model as --original",
+        )
+    return unpatched(file)
+
+
+def _frozen_temperatures(entries: Sequence[CalibratedHead], form: Format) -> Iterator[str]:
+    """What to say of temperatures that are optional inputs, which only onnxruntime has."""
+    for entry in entries:
+        if entry.temperature_input is not None and form.name != "ort":
+            yield (
+                f"'{entry.temperature_input}' is an input in onnxruntime only: --to {form.name} fixes "
+                f"T = {entry.calibration['temperature']:.6g}; for another, use onnxcal set-temperature and export again"
+            )
+
+
+def _drawn(base: ModelFile, runtime: Runtime) -> Source:
     """Inputs at random; what is converted for fixed sizes must have some."""
     for entry in model_inputs(base) if runtime.single else ():
         if entry.shape is None or not all(isinstance(size, int) and size > 0 for size in entry.shape[1:]):
@@ -214,20 +233,42 @@ def _operators_added(process: RuntimeProcess, file: ModelFile, before: Path, mad
     return tuple(name for name in operators(made[1]) if name not in known)
 
 
+def _fused(file: ModelFile, added: Sequence[str]) -> Iterator[str]:
+    """What to say of operators that a minimal build needs for the patch, though the patch does not have them."""
+    own = {node.op_type for node in file.graph.node if role_of(node) is not None}
+    others = [name for name in (entry.partition(" ")[0] for entry in added) if name not in own]
+    if others:
+        yield (
+            f"the patch itself has no {', '.join(others)}: with it onnxruntime's converter fuses or splits the model's "
+            "nodes otherwise than without it"
+        )
+
+
 def _document(file: ModelFile, entries: Sequence[CalibratedHead]) -> str:
     """What the calibrated model says of itself, as one JSON object."""
     heads = [entry.as_json() for entry in entries]
     return json.dumps({"schema": SCHEMA, "model": {"sha256": file.sha256}, "heads": heads}, allow_nan=False)
 
 
-def _write_recipe(file: ModelFile, entries: Sequence[CalibratedHead], target: Path) -> ExportResult:
+def _write_recipe(
+    base: ModelFile, file: ModelFile, entries: Sequence[CalibratedHead], target: Path, notes: Sequence[str]
+) -> ExportResult:
+    """Nothing is run, but the file must carry the patch that its calibration says."""
+    untouched = check_untouched(base, file)
+    Verification(untouched.passed, (), (untouched,)).raise_if_failed()
     text = recipe(file, entries)
     with _staging(target) as folder:
         (folder / "recipe").write_text(text, encoding="utf-8")
         place_all([(folder / "recipe", target)])
     said = "nothing was converted or run: the recipe says how, and how to see that the result is right"
     return ExportResult(
-        FileRecord.of(file), _record(target), RECIPE, (str(target),), _temperatures(entries), None, (), (said,)
+        model=FileRecord.of(file),
+        output=_record(target),
+        to=RECIPE,
+        files=(str(target),),
+        temperatures=_temperatures(entries),
+        verification=None,
+        warnings=(*notes, said),
     )
 
 

@@ -42,8 +42,12 @@ RELEASES = {
 }
 """By version; `tools/opset_gates.py` measures it with the wheels of each."""
 
+OLDEST_OPSET = 7
+"""Of `ai.onnx`; every onnxruntime lacks operators of older ones, and no number in a file says which."""
+
 _TARGET = re.compile(r"onnxruntime\s*==\s*(\d+\.\d+)(\.\d+)?")
 _DEFAULT = ("", "ai.onnx")
+_STANDARD = ("ai.onnx", "ai.onnx.ml")
 _OWN = ("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc")
 """Domains of onnxruntime's own operators, which have one version and change without a number."""
 
@@ -120,19 +124,30 @@ def _fit(model: ModelFile, target: str, version: str) -> TargetFit:
         )
         if needed > known
     ]
-    strange = list(_strange_operators(model))
-    if not too_new and not strange:
+    used = 0 < needs.onnx < OLDEST_OPSET and any(node.domain in _DEFAULT for node in _all_nodes(model))
+    too_old = [f"opset ai.onnx {needs.onnx} is older than {OLDEST_OPSET}, its oldest"] if used else []
+    strange = [] if too_old else list(_strange_operators(model))
+    if not (too_new or too_old or strange):
         said = f"IR {needs.ir}, opset {needs.onnx}" + (f", ai.onnx.ml {needs.ml}" if needs.ml else "")
         own = sorted({node.op_type for node in _all_nodes(model) if node.domain in _OWN})
         unknown = f"; the table does not know {', '.join(own)}, onnxruntime's own" if own else ""
         return TargetFit(target, True, f"{said} and the operators fit{unknown}")
-    advice = [f"have {name} registered there" for name in strange]
-    if too_new:
+    foreign = [name for name in strange if name.partition("::")[0] not in _STANDARD]
+    advice = [f"have {name} registered there" for name in foreign]
+    if len(foreign) < len(strange):
+        advice.append("export the model again with an opset that has its operators")
+    if too_new or too_old:
+        fitting = f"opset {max(min(needs.onnx, release.onnx), OLDEST_OPSET)}"
+        fitting += f", ai.onnx.ml {release.ml}" * (needs.ml > release.ml)
+        again = f"export the model again with {fitting} and IR {release.ir}"
         later = [v for v, r in RELEASES.items() if r.ir >= needs.ir and r.onnx >= needs.onnx and r.ml >= needs.ml]
-        advice.append(f"serve it with onnxruntime {later[0]} or later" if later else "no version in the table takes it")
-        advice.append(f"or export the model again with opset {min(needs.onnx, release.onnx)} and IR {release.ir}")
-    known = [f"{name} is no operator of onnxruntime" for name in strange]
-    return TargetFit(target, False, "; ".join([*too_new, *known]), ", ".join(advice))
+        elsewhere = f"serve it with onnxruntime {later[0]} or later, or " if later else "no version takes it: "
+        advice.append(again if too_old else elsewhere + again)
+    known = [
+        f"{name} is no operator of {'onnxruntime' if name in foreign else 'the opset that it is imported with'}"
+        for name in strange
+    ]
+    return TargetFit(target, False, "; ".join([*too_new, *too_old, *known]), ", ".join(advice))
 
 
 def _needs(model: ModelFile) -> Release:
@@ -158,10 +173,12 @@ def _strange_operators(model: ModelFile) -> Iterator[str]:
         if name in seen or (node.domain, node.op_type) in functions or domain in _OWN:
             continue
         seen.add(name)
-        versions = {"": needs.onnx, "ai.onnx.ml": needs.ml}
+        versions = {"": needs.onnx, "ai.onnx.ml": needs.ml}  # nor has its wheel those that onnx has for training
         try:
-            defs.get_schema(node.op_type, versions.get(domain, 1), domain)
+            known = domain in versions and not defs.get_schema(node.op_type, versions[domain], domain).deprecated
         except defs.SchemaError:
+            known = False
+        if not known:
             yield f"{node.domain or 'ai.onnx'}::{node.op_type}"
 
 

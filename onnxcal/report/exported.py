@@ -24,7 +24,12 @@ def print_exported(result: ExportResult, verbose: bool) -> None:
             print_rows([("  ok" if check.passed else "  FAIL", f"{check.name}: {check.detail}") for check in checks])
     if result.to == "ort":
         print_rows(
-            [("operators", f"a minimal build needs for the patch: {', '.join(result.operators_added) or 'none'}")]
+            [
+                (
+                    "operators",
+                    f"the patch adds to what a minimal build needs: {', '.join(result.operators_added) or 'none'}",
+                )
+            ]
         )
     print_warnings(result.warnings)
     print_rows(("written", shlex.quote(path)) for path in result.files)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.data import open_source
+from onnxcal.data import Source, open_source
 from onnxcal.errors import DataError, ModelError, OnnxcalError
 from onnxcal.graph.inspect import inspect
 from onnxcal.graph.metadata import calibrated_heads, undo_of
@@ -104,7 +104,7 @@ def _check(path: str) -> FileCheck:
 def _verified(original: ModelFile, patched: ModelFile) -> tuple[Verification, tuple[str, ...]]:
     """All checks of `verify` on drawn inputs, or those of the file alone where the model cannot be run on such."""
     try:
-        source = open_source(drawn_inputs(original))
+        source = drawn_inputs(original)
         verification, _ = verify_file(original, patched, source, RunOptions())
     except (ModelError, DataError) as error:
         checks = (check_untouched(original, patched), check_checker(original, patched))
@@ -113,10 +113,10 @@ def _verified(original: ModelFile, patched: ModelFile) -> tuple[Verification, tu
     return verification, ()
 
 
-def drawn_inputs(model: ModelFile) -> dict[str, NDArray[Any]]:
+def drawn_inputs(model: ModelFile) -> Source:
     """Normal numbers for float inputs, zeros and ones for others; the same on any day."""
     rng = np.random.default_rng(0)
-    drawn = {}
+    drawn: dict[str, NDArray[Any]] = {}
     for value in inspect(model).inputs:
         if value.shape is None or not value.shape or value.dtype in ("str", "string"):
             raise DataError(f"nothing can be drawn for input '{value.name}'")
@@ -124,4 +124,4 @@ def drawn_inputs(model: ModelFile) -> dict[str, NDArray[Any]]:
         shape = (DRAWN_SAMPLES, *rest)
         kind = np.dtype(value.dtype)
         drawn[value.name] = rng.normal(size=shape).astype(kind) if kind.kind == "f" else rng.integers(0, 2, shape, kind)
-    return drawn
+    return open_source(drawn, inputs=list(drawn))  # an input may be called `y`, and is no label for that

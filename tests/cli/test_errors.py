@@ -63,6 +63,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "an unknown command": (["calibrat"], "No such command 'calibrat'"),
     "an unknown option": ([*CALIBRATE, "d.npz", "--temprature", "2"], "--temprature"),
     "no model": (["inspect"], "Missing argument 'MODEL'"),
+    "no choice": (["export", "m.onnx"], "Missing option '--to'. Choose from: ort, openvino, mnn,"),
     "no data": (["calibrate", "m.onnx"], "Missing option '--data'"),
     "no such model": (["inspect", "nope.onnx"], "cannot read model 'nope.onnx'"),
     "a folder as model": (["inspect", "."], "is a folder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from scipy.special import softmax
 
 import onnxcal
@@ -124,6 +125,8 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("garbage", VerificationError, "mis-runs the model"),
         ("ignores T", VerificationError, "wrong only after: the patch"),
         ("drops a class", VerificationError, "has shape"),
+        ("converter changes T", VerificationError, "wrong only after: the patch"),
+        ("converter drops the Div", VerificationError, "wrong only after: the patch"),
         ("converter refuses", ModelError, r"refuses '.*p\.onnx': Div is not known"),
         ("converter crashes", ModelError, "SIGSEGV"),
         ("converter makes nothing", ModelError, r"made no after\.faulty"),
@@ -204,6 +207,123 @@ def test_a_quantised_model_gets_no_recipe_for_tflite_and_a_float_model_does(tmp_
     result = onnxcal.export(patched, to="tflite-recipe")
     assert result.verification is None
     assert f"'logits' with T = {T}" in patched.with_suffix(".md").read_text()
+
+
+def test_a_recipe_tells_only_a_temperature_that_the_file_has(patched: Path) -> None:
+    model = onnx.ModelProto.FromString(patched.read_bytes())
+    entry = next(entry for entry in model.metadata_props if entry.key == "onnxcal.calibration")
+    told = entry.value
+    for field, said in ((f'"temperature":{T}', '"temperature":3.5'), ('"output":"logits"', '"output":"others"')):
+        assert field in told
+        entry.value = told.replace(field, said)
+        builders.save(model, patched.with_name("changed.onnx"))
+        with pytest.raises(VerificationError, match="untouched bytes"):
+            onnxcal.export(patched.with_name("changed.onnx"), to="tflite-recipe")
+    assert not patched.with_name("changed.md").exists()
+
+
+def test_a_recipe_for_a_folded_model_takes_its_original(tmp_path: Path, patched: Path) -> None:
+    folded = tmp_path / "f.onnx"
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, fold=True, output=folded)
+    with pytest.raises(ModelError, match="folded into the weights"):
+        onnxcal.export(folded, to="tflite-recipe")
+    assert onnxcal.export(folded, to="tflite-recipe", original=patched).temperatures == {"logits": T}
+
+
+def test_a_recipe_spares_the_file_and_goes_by_the_names_of_all_inputs_and_calibrated_outputs(tmp_path: Path) -> None:
+    """onnx2tf 1.29 writes over the file that it is given, and turned the outputs of a two-headed model round."""
+    builders.save(with_matmul(), tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx", head="second")
+    onnxcal.export(tmp_path / "p.onnx", to="tflite-recipe")
+    shell, python = re.findall(r"```\w+\n(.*?)```", (tmp_path / "p.md").read_text(), re.DOTALL)
+    (converted,) = re.findall(r"onnx2tf -i (\S+) -o litert", shell)
+    assert Path(converted) not in (tmp_path / "p.onnx", tmp_path / "m.onnx")
+    assert f"cp {tmp_path / 'p.onnx'} {converted}\n" in shell
+    assert f"litert/{Path(converted).stem}_float32.tflite" in python
+    assert "names = ['second']" in python
+    assert "inputs = {'x': ..., 'y': ...}" in python
+
+
+@pytest.mark.parametrize("to", ["faulty", "tflite-recipe"])
+def test_a_temperature_that_is_no_input_any_more_is_said(to: str, tmp_path: Path, fault: Any) -> None:
+    fault("right")
+    builders.save(MODEL, tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, runtime_temperature=True, output=tmp_path / "p.onnx")
+    (said,) = (line for line in onnxcal.export(tmp_path / "p.onnx", to=to).warnings if "set-temperature" in line)
+    assert said.startswith(f"'onnxcal_temperature' is an input in onnxruntime only: --to {to} fixes T = {T}")
+
+
+def test_ort_keeps_the_temperature_an_input_and_explains_operators_that_the_patch_does_not_have(tmp_path: Path) -> None:
+    """onnxruntime's converter makes one FusedMatMul of a MatMul and a division by a constant."""
+    builders.save(with_matmul(), tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx", head="first")
+    result = onnxcal.export(tmp_path / "p.onnx", to="ort")
+    assert "FusedMatMul (com.microsoft 1)" in result.operators_added
+    assert any(line.startswith("the patch itself has no FusedMatMul: ") for line in result.warnings)
+
+    builders.save(MODEL, tmp_path / "m.onnx")
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx", runtime_temperature=True, force=True)
+    result = onnxcal.export(tmp_path / "p.onnx", to="ort", force=True)
+    assert not any("set-temperature" in line or "the patch itself" in line for line in result.warnings)
+    session = onnxruntime.InferenceSession(tmp_path / "p.ort")
+    fed = {"x": X, "onnxcal_temperature": np.array([1.0], np.float32)}
+    np.testing.assert_allclose(session.run(None, fed)[0], softmax(T * np.log(expected()), axis=1), rtol=0, atol=1e-5)
+
+
+def with_matmul() -> onnx.ModelProto:
+    """x, y → MatMul of their difference → Softmax: `first`; → Sigmoid of its double: `second`."""
+    nodes = [
+        helper.make_node("Sub", ["x", "y"], ["h"], name="sub"),
+        helper.make_node("MatMul", ["h", "w"], ["logits"], name="fc"),
+        helper.make_node("Softmax", ["logits"], ["first"], axis=1, name="softmax"),
+        helper.make_node("MatMul", ["y", "w"], ["scores"], name="fc2"),
+        helper.make_node("Sigmoid", ["scores"], ["second"], name="sigmoid"),
+    ]
+    sizes = {"x": 6, "y": 6, "first": 4, "second": 4}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in sizes.items()]
+    w = numpy_helper.from_array(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), "w")
+    return builders.model(helper.make_graph(nodes, "two heads", values[:2], values[2:], [w]))
+
+
+@pytest.mark.parametrize("to", ["mnn", "ncnn"])
+def test_external_data_and_integers_come_along_or_are_refused(to: str, tmp_path: Path) -> None:
+    runtime = registry.find_runtime(to)
+    if runtime.missing:
+        pytest.skip(f"{to} is not installed: {runtime.install}")
+    onnx.save(  # noqa: TID251  external data are what is wanted
+        builders.classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    onnxcal.patch(tmp_path / "m.onnx", temperature=T, output=tmp_path / "p.onnx")
+    verification = onnxcal.export(tmp_path / "p.onnx", to=to, data=X).verification
+    assert verification is not None
+    assert verification.passed
+
+    builders.save(of_integers(), tmp_path / "i.onnx")
+    onnxcal.patch(tmp_path / "i.onnx", temperature=T, output=tmp_path / "ip.onnx")
+    if to == "ncnn":
+        with pytest.raises(ModelError, match="its inputs are float32 here, and input 'ids' is int64"):
+            onnxcal.export(tmp_path / "ip.onnx", to=to)
+    else:
+        verification = onnxcal.export(tmp_path / "ip.onnx", to=to).verification
+        assert verification is not None
+        assert verification.passed
+
+
+def of_integers() -> onnx.ModelProto:
+    """ids → Gather of logits by the first → Softmax."""
+    table = numpy_helper.from_array(np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32), "table")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["found"], name="gather"),
+            helper.make_node("ReduceMean", ["found"], ["logits"], axes=[1], keepdims=0, name="mean"),
+            helper.make_node("Softmax", ["logits"], ["probs"], axis=1, name="softmax"),
+        ],
+        "embedding",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", 3])],
+        [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["N", 4])],
+        [table],
+    )
+    return builders.model(graph)
 
 
 def test_free_sizes_need_data_where_sizes_are_fixed(tmp_path: Path, fault: Any) -> None:

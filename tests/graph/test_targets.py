@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import opset_gates
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 import onnxcal
 from onnxcal import GateError, UsageError
@@ -85,10 +85,44 @@ def test_operators_of_other_domains_do_not_fit_unless_the_model_defines_them() -
     assert fit(model).passed
 
 
+def test_operators_for_training_are_in_no_onnxruntime_for_inference() -> None:
+    model = classifier()
+    model.graph.node.append(helper.make_node("Adam", ["r", "t", "x", "g", "v", "h"], ["new"]))
+    model.graph.node[-1].domain = "ai.onnx.preview.training"
+    assert "ai.onnx.preview.training::Adam is no operator of onnxruntime" in fit(model).detail
+
+
+@pytest.mark.parametrize(("op_type", "opset"), [("Gemm", 6), ("Upsample", 17)])
+def test_what_onnxruntime_has_no_more_does_not_fit(op_type: str, opset: int) -> None:
+    """Opsets below 7, and operators that theirs has struck out: onnxruntime itself refuses both."""
+    version = ".".join(onnxruntime.__version__.split(".")[:2])
+    if version not in RELEASES:
+        pytest.skip(f"onnxruntime {version} is not in the table")
+    model = classifier(opset)
+    node = helper.make_node("Upsample", ["logits", "scales"], ["probs"]) if op_type == "Upsample" else None
+    if node is not None:
+        model.graph.node[1].CopyFrom(node)
+        model.graph.initializer.append(helper.make_tensor("scales", TensorProto.FLOAT, [2], [1.0, 1.0]))
+    with pytest.raises(Exception, match=r"NOT_IMPLEMENTED|INVALID_GRAPH|deprecated"):
+        onnxruntime.InferenceSession(model.SerializeToString())
+    assert not fit(model, f"onnxruntime=={version}").passed
+
+
+def test_the_remedy_names_what_is_to_be_lower() -> None:
+    model = classifier()
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 4))
+    remedy = "serve it with onnxruntime 1.17 or later, or export the model again with opset 17, ai.onnx.ml 3 and IR 9"
+    assert fit(model, "onnxruntime==1.16").remedy == remedy
+    assert fit(classifier(99)).remedy == "no version takes it: export the model again with opset 20 and IR 9"
+    assert fit(classifier(6)).remedy == "export the model again with opset 7 and IR 9"
+
+
 def test_operators_that_the_opset_does_not_define_do_not_fit() -> None:
     gelu = helper.make_node("Gelu", ["logits"], ["probs"])
     assert fit(builders.classifier([gelu], output="probs", opset=20)).passed
-    assert "ai.onnx::Gelu" in fit(builders.classifier([gelu], output="probs", opset=17)).detail
+    found = fit(builders.classifier([gelu], output="probs", opset=17))
+    assert found.detail == "ai.onnx::Gelu is no operator of the opset that it is imported with"
+    assert found.remedy == "export the model again with an opset that has its operators"
 
 
 def test_a_model_that_does_not_fit_is_not_written(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_other_runtimes_are_run_with_the_default_temperature_and_that_is_said() 
 def test_one_that_hangs_is_left_behind(fault: Any) -> None:
     fault("hangs")
     entry = entry_of(patched(), runtime_timeout=2.5)
-    assert re.search("it did not (run|load) within 2.5 s$", entry.detail)
+    assert re.search(r"it did not (run|load) within 2.5 s \(--runtime-timeout\)$", entry.detail)
 
 
 def with_wrong_temperature() -> onnx.ModelProto:

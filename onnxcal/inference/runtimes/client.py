@@ -95,7 +95,7 @@ class RuntimeProcess:
                 process.wait(1)
             self._end()
             if late.is_set():
-                raise RuntimeFailed(f"it did not {verb} within {self._timeout:g} s") from None
+                raise RuntimeFailed(f"it did not {verb} within {self._timeout:g} s (--runtime-timeout)") from None
             raise RuntimeFailed(f"it crashed: {self._last_words(process.returncode)}") from None
         finally:
             timer.cancel()

@@ -60,23 +60,18 @@ class _Loaded:
             self._net.resizeSession(self._session)
             self._shapes = shapes
         for name, array in feeds.items():
-            kind = inputs[name].getDataType()
-            inputs[name].copyFrom(mnn.Tensor(array.shape, kind, self._as_held(array, kind), layout))
+            host = _narrowed(name, array)
+            inputs[name].copyFrom(mnn.Tensor(host.shape, self._kind(host.dtype), host, layout))
         self._net.runSession(self._session)
         found = self._net.getSessionOutputAll(self._session)
         tensors = [found[name] for name in self._outputs] if set(self._outputs) <= set(found) else found.values()
         return [self._array(tensor) for tensor in tensors]
 
-    def _as_held(self, array: NDArray[Any], kind: Any) -> NDArray[Any]:
-        """An input in the type that MNN has made of it: 32 bits for 64, float32 for every float."""
-        held = {self._mnn.Halide_Type_Float: "f4", self._mnn.Halide_Type_Int: "i4", self._mnn.Halide_Type_Uint8: "u1"}
-        dtype = next((dtype for known, dtype in held.items() if known == kind), None)
-        if dtype is None:
-            raise TypeError(f"MNN takes no inputs of {array.dtype}")
-        cast = np.ascontiguousarray(array, dtype)
-        if array.dtype.kind in "iu" and not np.array_equal(cast, array):
-            raise TypeError(f"MNN holds inputs of {array.dtype} in {cast.dtype}, where these do not fit")
-        return cast
+    def _kind(self, dtype: np.dtype[Any]) -> Any:
+        kinds = {"float32": "Float", "int32": "Int", "uint8": "Uint8"}
+        if dtype.name not in kinds:
+            raise TypeError(f"MNN takes no inputs of {dtype}")
+        return getattr(self._mnn, f"Halide_Type_{kinds[dtype.name]}")
 
     def _array(self, tensor: Any) -> NDArray[Any]:
         shape = tensor.getShape()
@@ -86,6 +81,16 @@ class _Loaded:
         tensor.copyToHostTensor(host)
         array: NDArray[Any] = np.array(host.getNumpyData(), dtype).reshape(shape)
         return array
+
+
+def _narrowed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """What MNN is to be given for an input: its converter makes 32 bits of integers of 64."""
+    if array.dtype != np.int64:
+        return array
+    limits = np.iinfo(np.int32)
+    if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
+        raise ValueError(f"MNN has integers of 32 bits, and input '{name}' has larger ones")
+    return array.astype(np.int32)
 
 
 def _load(job: Job) -> Program:

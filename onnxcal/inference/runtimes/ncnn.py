@@ -28,17 +28,26 @@ def convert(
     Raises
     ------
     RuntimeError
-        pnnx cannot convert it.
+        pnnx cannot convert it, or an input is not float32.
     """
+    import onnx
+
+    from onnxcal.inference.runtimes.static import with_weights
+
     spec = importlib.util.find_spec("pnnx")  # to import it would import torch
     places = [] if spec is None else list(spec.submodule_search_locations or [])
     program = next((p for place in places for p in (Path(place, "pnnx"), Path(place, "pnnx.exe")) if p.is_file()), None)
     if program is None:
         raise RuntimeError("the package pnnx has no program for this system")
-    stem = re.sub(r"\W", "_", model.stem)  # as pnnx names what it writes, a dozen files beside the model
+    stem = re.sub(r"\W", "_", model.stem) + "_whole"  # as pnnx names what it writes, a dozen files beside the model
     copy = folder / f"{stem}.onnx"
-    if copy != model:
-        shutil.copyfile(model, copy)
+    proto = with_weights(model)  # pnnx makes a wrong model where it does not find external data
+    for value in proto.graph.input:
+        kind = value.type.tensor_type.elem_type
+        if value.name in shapes and kind != onnx.TensorProto.FLOAT:
+            name = onnx.TensorProto.DataType.Name(kind).lower()
+            raise RuntimeError(f"its inputs are float32 here, and input '{value.name}' is {name}")
+    copy.write_bytes(proto.SerializeToString())
     listed = ",".join(f"[{','.join(map(str, shape))}]f32" for shape in shapes.values())
     done = subprocess.run(
         [program, copy.name, f"inputshape={listed}", f"fp16={int(compress)}"],

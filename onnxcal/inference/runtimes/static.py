@@ -1,4 +1,4 @@
-"""A model for fixed input shapes, for what is compiled rather than interpreted."""
+"""A model in one piece, and for fixed input shapes: for what is compiled rather than interpreted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_model
 
 
+def with_weights(model: Path) -> onnx.ModelProto:
+    """The model with its external data in it."""
+    proto = onnx.ModelProto.FromString(model.read_bytes())
+    load_external_data_for_model(proto, str(model.parent))
+    return proto
+
+
 def with_shapes(model: Path, shapes: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
     """The model with its external data, all inputs of the given shapes, and other shapes as they follow.
 
     A size that has a name in an input has the same value wherever it is named.
     """
-    proto = onnx.ModelProto.FromString(model.read_bytes())
-    load_external_data_for_model(proto, str(model.parent))
+    proto = with_weights(model)
     sizes: dict[str, int] = {}
     for value in proto.graph.input:
         if value.name in shapes:

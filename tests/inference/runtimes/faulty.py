@@ -89,12 +89,22 @@ def load(job: Job) -> Program:
 
 
 def convert(conversion: Conversion) -> None:
-    """The .onnx file itself, so that what is wrong is what `load` makes of it."""
+    """The .onnx file itself, so that what is wrong is what `load` makes of it; or one with another patch."""
     if os.environ[FAULT] == "converter refuses":
         raise ValueError("Div is not known")
     if os.environ[FAULT] == "converter crashes":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if os.environ[FAULT] != "converter makes nothing":
+    if os.environ[FAULT] in ("converter changes T", "converter drops the Div"):
+        model = onnx.ModelProto.FromString(conversion.job.model.read_bytes())
+        (divide,) = (node for node in model.graph.node if node.op_type == "Div")
+        if os.environ[FAULT] == "converter drops the Div":
+            divide.op_type = "Identity"
+            del divide.input[1:]
+        else:
+            (t,) = (tensor for tensor in model.graph.initializer if tensor.name == divide.input[1])
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t) * np.float32(1.01), t.name))
+        conversion.target.write_bytes(model.SerializeToString())
+    elif os.environ[FAULT] != "converter makes nothing":
         shutil.copyfile(conversion.job.model, conversion.target)
 
 

@@ -39,7 +39,7 @@ def reason(process: RuntimeProcess, what: Job) -> str:
     [
         ("crashes", "it crashed: SIGSEGV"),
         ("ends", "it crashed: exit code 3"),
-        ("hangs", "it did not run within 2 s"),
+        ("hangs", "it did not run within 2 s (--runtime-timeout)"),
         ("refuses", "this operator is not known"),
     ],
 )

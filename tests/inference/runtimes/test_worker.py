@@ -41,3 +41,14 @@ COMPILER = "note: in file m.mlir\nm.mlir:3: error: failed to legalize operation\
 )
 def test_the_line_that_says_what_is_wrong(raised: str, said: str) -> None:
     assert _reason(ValueError(raised)) == said
+
+
+def test_a_line_that_only_names_a_place_in_a_runtimes_source_is_passed_over() -> None:
+    said = "Exception from src/cpp/infer_request.cpp:224:\nException from src/node.cpp:794:\n[CPU] MaxPool failed\n"
+    assert _reason(RuntimeError(said)) == "[CPU] MaxPool failed"
+    assert _reason(RuntimeError("Exception from the model: too large")) == "Exception from the model: too large"
+
+
+def test_a_line_that_is_marked_comes_first_and_an_error_without_words_is_named() -> None:
+    assert _reason(RuntimeError("In file a.c\na.c:3: error: no such operator\nbye")) == "error: no such operator"
+    assert _reason(ValueError()) == "ValueError"
