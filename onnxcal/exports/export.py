@@ -38,7 +38,8 @@ from onnxcal.verification import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, runtime_optio
 from onnxcal.verification.checks import Verification
 from onnxcal.verification.committed import DRAWN_SAMPLES, drawn_inputs
 from onnxcal.verification.file import check_untouched
-from onnxcal.verification.runtimes import Converted, laid_out
+from onnxcal.verification.runtimes import laid_out
+from onnxcal.verification.wanted import Converted
 
 
 def export(

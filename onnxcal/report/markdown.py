@@ -16,9 +16,10 @@ from onnxcal.errors import ModelError
 from onnxcal.graph.inspect import Inspection, inspect
 from onnxcal.metrics.recorded import RecordedMetrics
 from onnxcal.report.printable import printable
+from onnxcal.report.runtimes import runtime_outcome
 from onnxcal.report.verdict import sentence
 from onnxcal.results import CalibrateResult
-from onnxcal.verification import Verification
+from onnxcal.verification import RuntimeCheck, Verification
 
 _LONGEST = 200
 _PLAIN = re.compile(r"[\w./:+-]+(?: [\w./:+-]+)*")
@@ -108,6 +109,8 @@ def _data(calibration: Calibration) -> list[list[str]]:
 
 def _rows(found: Inspection, verification: Verification | None) -> Iterator[list[str]]:
     yield ["verified", _verified(verification)]
+    for entry in () if verification is None else verification.runtimes[1:]:
+        yield [f"in {_code(f'{entry.title} {entry.version}'.strip())}", _elsewhere(entry)]
     yield ["calibrated model", f"SHA-256 {_code(found.model.sha256)}"]
     yield ["made from", f"SHA-256 {_code(found.made_from or '')}"]
     yield ["made by", f"onnxcal {_code(found.made_by or '')}"]
@@ -124,6 +127,16 @@ def _verified(verification: Verification | None) -> str:
         f"{said}: {runtime.name} {runtime.version}, {runtime.n_samples:,} samples, "
         f"largest error {runtime.max_abs_error:.2g}{limit}, {runtime.argmax_changed:,} predictions changed"
     )
+
+
+def _elsewhere(entry: RuntimeCheck) -> str:
+    """How it did in another runtime."""
+    if entry.max_abs_error is None:
+        return f"{runtime_outcome(entry)}: {_prose(entry.detail)}"
+    said = f"{runtime_outcome(entry)}: {entry.n_samples:,} samples, largest error {entry.max_abs_error:.2g}"
+    limit = "" if entry.tolerance is None else f" (limit {entry.tolerance:.2g})"
+    changed = f", {entry.argmax_changed:,} predictions changed"
+    return said + limit + changed + (f"; {_prose(entry.detail)}" if entry.detail else "")
 
 
 def _table(header: Sequence[str], rows: Iterator[list[str]] | Sequence[list[str]], sides: str) -> Iterator[str]:

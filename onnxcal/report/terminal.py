@@ -232,8 +232,12 @@ def verdict(verification: Verification) -> str:
 
 def _elsewhere(verification: Verification) -> str:
     """The other runtimes in which it had to be right too."""
-    others = dict.fromkeys(entry.name for entry in verification.runtimes[1:] if entry.counts)
-    return f"; right in {', '.join(others)}" if others else ""
+    others = [entry for entry in verification.runtimes[1:] if entry.counts]
+    if not others:
+        return ""
+    least, most = min(entry.n_samples for entry in others), max(entry.n_samples for entry in others)
+    samples = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    return f"; right in {', '.join(dict.fromkeys(entry.name for entry in others))} ({samples} samples)"
 
 
 def _sure_but_wrong(scores: Scores) -> str:

@@ -3,7 +3,7 @@
 from onnxcal.verification.checks import Check, RuntimeCheck, Verification
 from onnxcal.verification.moved import Moved
 from onnxcal.verification.run import VerifyResult, verify, verify_file
-from onnxcal.verification.runtimes import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, RuntimeOptions, runtime_options
+from onnxcal.verification.wanted import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, RuntimeOptions, runtime_options
 
 __all__ = [
     "DEFAULT_SAMPLES",

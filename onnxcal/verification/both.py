@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 from onnxcal.data import Source
 from onnxcal.graph.detect import changed_first
 from onnxcal.graph.modelfile import ModelFile
-from onnxcal.graph.patch import with_logits
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.collect import Progress
-from onnxcal.inference.expected import logits_of
 from onnxcal.inference.feeds import Feed, Feeder
 from onnxcal.inference.options import RunOptions
 from onnxcal.inference.prefetch import prefetched
-from onnxcal.inference.samples import find_batch_axis
 from onnxcal.inference.session import Session, open_session
 from onnxcal.verification.checks import Check, RuntimeCheck
 from onnxcal.verification.fed import TemperatureInput
 from onnxcal.verification.head import HeadComparison
+from onnxcal.verification.reference import Reference, Seen
 
 
 class BothModels:
@@ -37,17 +35,7 @@ class BothModels:
         calibrated = {c.head.output for c in comparisons} | {c.output for c in comparisons}
         self.others = [o.name for o in original.graph.output if o.name not in calibrated]
         self.derived = GraphView(original).depend_on(changed_first(original, [c.head for c in comparisons]))
-        places = {c.head.place: c.head for c in comparisons}
-        form, names = with_logits(original, list(places.values()))
-        by_place = dict(zip(places, names, strict=True))
-        self.logits = [by_place[c.head.place] for c in comparisons]
-        taps = list(dict.fromkeys(tap for c in comparisons for tap in c.taps))
-        taps += [name for name in self.logits if form is original and name not in taps]
-        self.taps = list(dict.fromkeys([*taps, *self.others]))
-        self.before = open_session(original, tap=taps, provider=options.provider, threads=options.threads)
-        self.form = None
-        if form is not original:
-            self.form = open_session(form, tap=self.logits, provider=options.provider, threads=options.threads)
+        self.reference = Reference(original, comparisons, options, taps=self.others)
         self.after = open_session(patched, provider=options.provider, threads=options.threads)
         self.notes: dict[str, None] = {}
         self.casts: dict[str, None] = {}
@@ -60,31 +48,20 @@ class BothModels:
 
     def over(self, source: Source, progress: Progress | None) -> None:
         """Run both models over all data."""
-        feeder = Feeder(self.before.inputs, source, self.options.batch_size)
+        feeder = Feeder(self.reference.inputs, source, self.options.batch_size)
         outputs = [c.output for c in self.comparisons] + self.others
-        batch_axes: list[int] = []
         for feed in prefetched(feeder.feeds()):
-            tensors = dict(zip(self.taps, self.before.run(feed.arrays, self.taps), strict=True))
-            arrays = self._as_wanted(feed.arrays)
+            seen = self.reference.run(feed)
+            arrays = self.as_wanted(feed.arrays)
             results = self.after.run(arrays, outputs)
-            if self.form is None:
-                logits = [tensors[name] for name in self.logits]
-            else:
-                logits = self.form.run(feed.arrays, self.logits)
-            if self.n_samples == 0:
-                session = self.form or self.before
-                batch_axes = [
-                    find_batch_axis(session, name, logits_of(z, c.head), feed, c.head)
-                    for name, z, c in zip(self.logits, logits, self.comparisons, strict=True)
-                ]
-            for comparison, z, output, batch_axis in zip(self.comparisons, logits, results, batch_axes, strict=False):
-                comparison.update(z, tensors, output, feed, self.n_samples, batch_axis)
+            for comparison, z, output, axis in zip(
+                self.comparisons, seen.logits, results, seen.batch_axes, strict=False
+            ):
+                comparison.update(z, seen.tensors, output, feed, self.n_samples, axis)
             if self.n_samples == 0 and self.inputs:
-                self._feed_temperatures(
-                    arrays, dict(zip(self.comparisons, logits, strict=True)), tensors, feed, batch_axes
-                )
+                self._feed_temperatures(arrays, seen, feed)
             for name, result in zip(self.others, results[len(self.comparisons) :], strict=True):
-                if not self._unchanged(name, tensors[name], result, feed):
+                if not self._unchanged(name, seen.tensors[name], result, feed):
                     self.differing.setdefault(name, self.n_samples)
             self.n_samples += feed.size
             if progress is not None:
@@ -123,7 +100,7 @@ class BothModels:
             n_samples=self.n_samples,
         )
 
-    def _as_wanted(self, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    def as_wanted(self, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Inputs in the float types of the patched model, which a conversion may have changed."""
         wanted = {entry.name: entry.dtype for entry in self.after.inputs}
         cast = {
@@ -135,21 +112,14 @@ class BothModels:
             self.casts[f"input '{name}' was cast to {wanted[name]}, which the changed file wants"] = None
         return {**arrays, **cast}
 
-    def _feed_temperatures(
-        self,
-        arrays: Mapping[str, NDArray[Any]],
-        logits: Mapping[HeadComparison, NDArray[Any]],
-        tensors: Mapping[str, Any],
-        feed: Feed,
-        batch_axes: Sequence[int],
-    ) -> None:
+    def _feed_temperatures(self, arrays: Mapping[str, NDArray[Any]], seen: Seen, feed: Feed) -> None:
         """Run one batch with other temperatures than the default ones."""
         fed = {entry.name: entry.value for entry in self.inputs if entry.is_there}
         outputs = [entry.comparison.output for entry in self.inputs]
         results = self.after.run({**arrays, **fed}, outputs)
         for entry, result in zip(self.inputs, results, strict=True):
             at = self.comparisons.index(entry.of)
-            entry.comparison.update(logits[entry.of], tensors, result, feed, 0, batch_axes[at])
+            entry.comparison.update(seen.logits[at], seen.tensors, result, feed, 0, seen.batch_axes[at])
 
     def _unchanged(self, name: str, before: Any, after: Any, feed: Feed) -> bool:
         """Bit for bit; numbers that the graph computes from the calibrated probabilities may move, labels may not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from onnxcal.errors import VerificationError
@@ -66,13 +66,10 @@ class RuntimeCheck:
         """Its name and how it was run."""
         return f"{self.name} {self.setting}".strip()
 
-    def blamed(self, blame: Blame, detail: str) -> RuntimeCheck:
-        """The same with who is to blame."""
-        return replace(self, blame=blame, detail=detail)
-
     def as_check(self) -> Check:
         """The same as one of the checks."""
         passed = f"largest error {self.max_abs_error or 0:.2g} (limit {self.tolerance or 0:.2g})"
+        passed += f", {self.n_samples:,} samples" + (f"; {self.detail}" if self.detail else "")
         return Check(
             f"runtime {self.title}",
             self.passed,

@@ -47,5 +47,5 @@ class TemperatureInput:
             values.passed and flips.passed,
             values.value,
             values.limit,
-            f"fed T = {self.temperature:.4g} on the first batch: {values.detail}",
+            f"fed T = {self.temperature:.4g} on the first batch in onnxruntime: {values.detail}",
         )

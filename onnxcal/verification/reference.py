@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onnxcal.graph.head import Head
 from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.patch import with_logits
 from onnxcal.inference.expected import logits_of
@@ -26,6 +27,14 @@ class Seen:
     """Other tensors, by name: outputs, and what the comparisons need."""
     batch_axes: Sequence[int]
     """Which axis of each tensor of logits counts samples."""
+
+
+def logits_form(original: ModelFile, heads: Sequence[Head]) -> tuple[ModelFile, list[str]]:
+    """`with_logits`, for heads of which several may show the same logits; a name for each."""
+    places = {head.place: head for head in heads}
+    form, names = with_logits(original, list(places.values()))
+    by_place = dict(zip(places, names, strict=True))
+    return form, [by_place[head.place] for head in heads]
 
 
 class Reference:
@@ -49,10 +58,7 @@ class Reference:
         optimisations: Optimisations = "all",
     ) -> None:
         self._heads = [c.head for c in comparisons]
-        places = {head.place: head for head in self._heads}
-        form, names = with_logits(original, list(places.values()))
-        by_place = dict(zip(places, names, strict=True))
-        self._logits = [by_place[head.place] for head in self._heads]
+        form, self._logits = logits_form(original, self._heads)
         needed = [tap for c in comparisons for tap in c.taps]
         needed += [name for name in self._logits if form is original]
         self._taps = list(dict.fromkeys([*needed, *taps]))

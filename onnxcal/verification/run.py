@@ -26,14 +26,8 @@ from onnxcal.verification.checks import Check, Verification
 from onnxcal.verification.file import check_checker, check_untouched
 from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.moved import Moved, how_far
-from onnxcal.verification.runtimes import (
-    DEFAULT_SAMPLES,
-    DEFAULT_TIMEOUT,
-    Converted,
-    RuntimeOptions,
-    check_runtimes,
-    runtime_options,
-)
+from onnxcal.verification.runtimes import check_runtimes
+from onnxcal.verification.wanted import DEFAULT_SAMPLES, DEFAULT_TIMEOUT, Converted, RuntimeOptions, runtime_options
 
 
 def verify(
@@ -171,9 +165,10 @@ class _Verification:
                 notes.append("the file was changed after it was calibrated: only its probabilities were checked")
                 notes += _other_temperatures(self.original, self.patched, self.comparisons)
         wanted = wanted or RuntimeOptions()
-        others = check_runtimes(
-            self.original, self.patched, run.comparisons, source, self.options, wanted, progress, converted
-        )
+        others = check_runtimes(self.patched, run, source, wanted, progress, converted, changed=self.changed)
+        elsewhere = dict.fromkeys(entry.name for entry in others if entry.name != "onnxruntime")
+        if run.inputs and elsewhere:
+            notes.append(f"T as an input was fed in onnxruntime only; in {', '.join(elsewhere)} T was its default")
         checks += [entry.as_check() for entry in others if entry.counts]
         passed = all(check.passed for check in checks)
         return VerifyResult(Verification(passed, (run.runtime(), *others), tuple(checks)), moved, tuple(notes))

@@ -9,7 +9,7 @@ from onnxcal.errors import OnnxcalError
 from onnxcal.graph.head import Head
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.labels import LabelReader
-from onnxcal.labels import kept_rows
+from onnxcal.labels import check_label_values, kept_rows
 from onnxcal.logits import LabelArray, Labels, Logits, Sample
 from onnxcal.metrics import Scores, score
 from onnxcal.verification.reference import Seen
@@ -25,6 +25,8 @@ class RuntimeScores:
         self._rows: list[NDArray[np.float64]] = []
         self._truths: list[LabelArray] = []
         self._usable = True
+        self.refusal: str | None = None
+        """What is wrong with the labels, where there are some."""
 
     def add(self, values: NDArray[np.float64], feed: Feed, batch_axis: int, seen: Seen) -> None:
         """Take in a batch: values in the layout of the logits. From one that cannot be scored on, there are none."""
@@ -37,8 +39,8 @@ class RuntimeScores:
             rows, truth = self._reader.rows(
                 as_logits(values, self._head), labels, feed, batch_axis, lambda: seen.tensors
             )
-        except OnnxcalError:  # labels that do not fit are the affair of those who fit
-            self._usable = False
+        except OnnxcalError as error:  # no reason not to verify
+            self._usable, self.refusal = False, error.message
             return
         if self._ignore_index is not None:
             keep = kept_rows(truth, self._ignore_index)
@@ -53,6 +55,8 @@ class RuntimeScores:
         values = np.concatenate(self._rows)
         try:
             labels, _ = self._reader.classes(np.concatenate(self._truths), values)  # type: ignore[arg-type]
+            check_label_values(labels, self._head.task, values.shape)
             return score(Sample(Logits(values, self._head.task), Labels(labels)))
-        except (OnnxcalError, IndexError):
+        except OnnxcalError as error:
+            self.refusal = error.message
             return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from onnxcal.inference.runtimes.runtime import Job
 from onnxcal.verification.elsewhere import RuntimeComparison
 from onnxcal.verification.reference import Seen
 
+Values: TypeAlias = Sequence[NDArray[np.float64]]
+"""For each head what a runtime gave, in the layout of its logits; NaN where the output does not show them."""
+
 SMALLEST = 2.0**-149
 """What a probability counts as at least where its logarithm is needed: the smallest number of float32."""
 
@@ -27,25 +30,47 @@ class Side:
 
     Parameters
     ----------
-    model : the file; its stem is the slot in the process.
+    slot : where it is in the process.
+    model : the file.
     outputs : names of all outputs, in order.
     comparisons : of the heads that are looked at.
     """
 
-    def __init__(self, model: Path, outputs: Sequence[str], comparisons: Sequence[RuntimeComparison]) -> None:
-        self.model, self.outputs, self.comparisons = model, tuple(outputs), tuple(comparisons)
+    def __init__(
+        self, slot: str, model: Path, outputs: Sequence[str], comparisons: Sequence[RuntimeComparison]
+    ) -> None:
+        self.slot, self.model = slot, model
+        self.outputs, self.comparisons = tuple(outputs), tuple(comparisons)
         self.failed: str | None = None
+        """Why it has no values to look at."""
+        self.malformed = False
+        """Whether that is because what it gave is no such output."""
         self.ran = False
-        self._loaded_in = 0
 
     @property
     def passed(self) -> bool:
         """Whether it ran and was right."""
         return self.failed is None and self.ran and all(c.passed for c in self.comparisons)
 
-    def passed_with(self, allowance: float) -> bool:
-        """Whether it would be right with a larger tolerance."""
-        return self.failed is None and self.ran and all(c.passed_with(allowance) for c in self.comparisons)
+    @property
+    def refused(self) -> bool:
+        """Whether the runtime could not load or run it, or did not in time."""
+        return self.failed is not None and not self.malformed
+
+    @property
+    def within_spread(self) -> bool:
+        """Whether what is wrong is no more than the model's own spread, however large that is."""
+        return self.failed is None and self.ran and all(c.within_spread for c in self.comparisons)
+
+    @property
+    def spread(self) -> float:
+        """The largest own spread of any head."""
+        return max(c.spread for c in self.comparisons)
+
+    def allow(self, spreads: Sequence[float]) -> None:
+        """Let each head move as far as it does by itself."""
+        for comparison, spread in zip(self.comparisons, spreads, strict=True):
+            comparison.spread = spread
 
     @property
     def worst(self) -> RuntimeComparison:
@@ -57,25 +82,17 @@ class Side:
         """Largest error of any head; None if nothing was computed."""
         return max(c.max_abs_error for c in self.comparisons) if self.ran else None
 
-    def take(
-        self, process: RuntimeProcess, job: Job, feed: Feed, seen: Seen, first: int
-    ) -> list[NDArray[np.float64]] | None:
+    def take(self, process: RuntimeProcess, job: Job, feed: Feed, seen: Seen, first: int) -> Values | None:
         """Run one batch, of which the first sample has the number `first`.
 
         Returns
         -------
-        For each head its values in the layout of the logits, of a head that shows logits these; None once it failed.
+        Its values, of a head that shows logits these, infinite where they are no numbers; None once it failed.
         """
         if self.failed is not None:
             return None
         try:
-            if self._loaded_in != process.starts or process.starts == 0:  # else a crash has taken it away
-                process.load(self.model.stem, job)
-                self._loaded_in = process.starts
-            results = process.run(self.model.stem, feed.arrays)
-            if len(results) != len(self.outputs):
-                raise RuntimeFailed(f"it gives {len(results)} outputs where there are {len(self.outputs)}")
-            by_name = dict(zip(self.outputs, results, strict=True))
+            by_name = outputs_there(process, self.slot, job, feed.arrays)
             placed = [
                 self._compare(c, by_name[c.output], z, axis, feed, seen, first)
                 for c, z, axis in zip(self.comparisons, seen.logits, seen.batch_axes, strict=True)
@@ -83,8 +100,11 @@ class Side:
         except RuntimeFailed as error:
             self.failed = str(error)
             return None
+        except Malformed as error:
+            self.failed, self.malformed = str(error), True
+            return None
         except OnnxcalError as error:
-            self.failed = error.message
+            self.failed, self.malformed = error.message, True
             return None
         self.ran = True
         return placed
@@ -97,19 +117,43 @@ class Side:
         if isinstance(known, np.ndarray):  # some runtimes drop axes of length 1, or the axis of samples
             output = np.asarray(output)
             if output.size != known.size:
-                raise RuntimeFailed(f"output '{comparison.output}' has shape {output.shape}, expected {known.shape}")
+                raise Malformed(f"output '{comparison.output}' has shape {output.shape}, expected {known.shape}")
             output = output.reshape(known.shape)
             if output.dtype.kind not in "fV":
-                raise RuntimeFailed(f"output '{comparison.output}' has type {output.dtype}, expected {known.dtype}")
+                raise Malformed(f"output '{comparison.output}' has type {output.dtype}, expected {known.dtype}")
         logits = logits_of(z, head)
         expected = expected_output(logits, head, comparison.temperature, seen.tensors)
         shown = expected.placed(_numbers(output, head, expected.values.shape), logits.shape)
+        is_shown = ~np.isnan(expected.placed(np.ones(expected.values.shape), logits.shape))
         if head.activation == "none" and comparison.temperature == 1:
-            whole = np.where(np.isnan(shown), logits, shown)  # what is not shown cannot be wrong
-            probabilities = activated(whole, head, 1.0).reshape(-1)[expected.source]
+            whole = np.where(is_shown, shown, logits)  # what is not shown cannot be wrong
+            with np.errstate(all="ignore"):
+                probabilities = activated(whole, head, 1.0).reshape(-1)[expected.source]
             output = np.where(expected.negated, 1 - probabilities, probabilities).reshape(known.shape)
         comparison.update(z, seen.tensors, output, feed, first, axis)
-        return shown
+        return np.where(is_shown & np.isnan(shown), np.inf, shown)
+
+
+class Malformed(Exception):
+    """What a runtime gave is not what the model's outputs are: one sentence."""
+
+
+def outputs_there(process: RuntimeProcess, slot: str, job: Job, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """All outputs of a model in a runtime, by name; it is loaded if it is not there, or not any more.
+
+    Raises
+    ------
+    RuntimeFailed
+        As of `RuntimeProcess.load`.
+    Malformed
+        There are more or fewer of them than the model has.
+    """
+    if not process.holds(slot):
+        process.load(slot, job)
+    results = process.run(slot, arrays)
+    if len(results) != len(job.outputs):
+        raise Malformed(f"it gives {len(results)} outputs where there are {len(job.outputs)}")
+    return dict(zip(job.outputs, results, strict=True))
 
 
 def as_logits(values: NDArray[np.float64], head: Head, *, raw: bool = False) -> NDArray[np.float64]:
@@ -126,4 +170,4 @@ def _numbers(output: Any, head: Head, shape: tuple[int, ...]) -> NDArray[np.floa
     try:
         return np.asarray(output).astype(np.float64).reshape(shape)
     except (TypeError, ValueError):
-        raise RuntimeFailed(f"output '{head.output}' holds no numbers of shape {shape}") from None
+        raise Malformed(f"output '{head.output}' holds no numbers of shape {shape}") from None

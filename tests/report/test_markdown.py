@@ -14,6 +14,7 @@ import pytest
 import onnxcal
 from onnxcal.errors import ModelError, UsageError
 from onnxcal.report.markdown import card_of
+from onnxcal.report.terminal import verdict
 from tests import builders
 
 HOSTILE = "a|b`c<script>alert(1)</script>\n# @everyone [x](http://evil) &amp; _*~$\x1b[2J\u202e"
@@ -149,3 +150,14 @@ def test_the_same_calibration_has_the_same_summary(calibrated: tuple[Any, Path],
     onnxcal.calibrate(folder / "m.onnx", (X, Y), output=tmp_path / "c.onnx", summary=tmp_path / "s.md", bootstrap=50)
     assert (tmp_path / "s.md").read_bytes() == (folder / "s.md").read_bytes()
     assert (tmp_path / "c.onnx").read_bytes() == (folder / "c.onnx").read_bytes()
+
+
+def test_other_runtimes_have_a_row_each_and_the_verdict_says_on_how_many_samples(tmp_path: Path) -> None:
+    result = onnxcal.calibrate(
+        model(), (X, Y), runtime="onnx-reference", runtime_samples=64, summary=tmp_path / "s.md", bootstrap=0
+    )
+    entry = result.verification.runtimes[1]
+    rows = dict(map(tuple, tables((tmp_path / "s.md").read_text(encoding="utf-8"))[-1][1:]))
+    said = rows[f"in `onnx-reference {onnx.__version__}`"]
+    assert said.startswith(f"PASSED: 64 samples, largest error {entry.max_abs_error:.2g} (limit 0.0001), 0 predictions")
+    assert verdict(result.verification).endswith("; right in onnx-reference (64 samples)")

@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx.compose
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from scipy.special import log_softmax
 
 import onnxcal
 from onnxcal import UsageError, VerificationError
+from onnxcal.graph.metadata import calibrated_heads
+from onnxcal.graph.modelfile import open_model
+from onnxcal.graph.remade import recorded_head
+from onnxcal.inference.feeds import Feed
+from onnxcal.inference.options import RunOptions
 from onnxcal.inference.runtimes import registry
 from onnxcal.verification import RuntimeCheck, verify
+from onnxcal.verification.head import HeadComparison
+from onnxcal.verification.reference import Reference
 from onnxcal.verification.spread import own_spread
 from tests import builders
 from tests.conftest import Cli
@@ -46,8 +53,8 @@ def patched(temperature: float = 2.0, model: onnx.ModelProto = MODEL) -> onnx.Mo
     return proto
 
 
-def entry_of(after: onnx.ModelProto, data: Any = X, **options: Any) -> RuntimeCheck:
-    result = verify(MODEL, after, data, runtime="faulty", batch_size=16, **options).verification
+def entry_of(after: onnx.ModelProto, data: Any = X, model: onnx.ModelProto = MODEL, **options: Any) -> RuntimeCheck:
+    result = verify(model, after, data, runtime="faulty", batch_size=16, **options).verification
     assert result.passed == all(check.passed for check in result.checks)
     assert len(result.runtimes) == 2
     return result.runtimes[1]
@@ -77,6 +84,14 @@ def test_nll_and_ece_are_those_of_the_probabilities_there(fault: Any) -> None:
     assert entry_of(patched()).nll is None
 
 
+@pytest.mark.parametrize("strange", [-1, 4, 255])
+def test_labels_that_are_no_classes_give_no_figures_and_that_is_said(strange: int, fault: Any) -> None:
+    """A marker of samples to be left out is no class counted from behind."""
+    entry = entry_of(patched(), (X, np.where(Y == 0, strange, Y)))
+    assert (entry.passed, entry.nll, entry.ece) == (True, None, None)
+    assert re.fullmatch(rf"no NLL and ECE: label {strange} of sample \d+ is outside 0…3 \(4 classes\)", entry.detail)
+
+
 @pytest.mark.parametrize(
     ("name", "blame", "said"),
     [
@@ -84,8 +99,10 @@ def test_nll_and_ece_are_those_of_the_probabilities_there(fault: Any) -> None:
         ("nan", "runtime", "wrong before and after"),
         ("mixes the batch", "runtime", "one sample at a time it is right"),
         ("ignores T", "patch", "wrong only after: the patch"),
-        ("drops a class", "runtime", "does not run before or after: output 'probs' has shape (16, 3)"),
-        ("drops an output", "runtime", "it gives 0 outputs where there are 1"),
+        ("nan by the patch", "patch", "wrong only after: the patch"),
+        ("drops a class", "runtime", "wrong before and after: output 'probs' has shape (16, 3)"),
+        ("drops an output", "runtime", "wrong before and after: it gives 0 outputs where there are 1"),
+        ("takes one sample", "runtime", "a batch must be of 1; one sample at a time it is right"),
         ("refuses", "runtime", "does not run before or after: this operator is not known"),
         ("refuses the patch", "patch", "runs the unpatched model, but not the patched one: Div is not known"),
         ("crashes", "runtime", "does not run before or after: it crashed: SIGSEGV"),
@@ -97,6 +114,74 @@ def test_a_faulty_runtime_is_caught_and_blamed(name: str, blame: str, said: str,
     entry = entry_of(patched())
     assert (entry.passed, entry.counts, entry.blame) == (False, True, blame)
     assert said in entry.detail
+
+
+def test_numbers_that_are_none_are_wrong_where_the_output_is_logits_too(fault: Any) -> None:
+    fault("nan")
+    raw = builders.classifier()
+    entry = entry_of(patched(model=raw), model=raw)
+    assert (entry.passed, entry.blame) == (False, "runtime")
+    assert entry.detail.startswith("wrong before and after")
+
+
+def test_one_that_crashes_on_the_unpatched_model_only_is_right(fault: Any) -> None:
+    """The crash takes the patched model with it, which is loaded again."""
+    fault("crashes on the original")
+    entry = entry_of(patched())
+    assert (entry.passed, entry.n_samples, entry.max_abs_error_before) == (True, 48, None)
+
+
+def test_outputs_that_are_none_of_the_model_count_also_among_all(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`all` only reports what cannot run a model; this one runs it, and is wrong."""
+    monkeypatch.setattr(registry, "NAMES", ("faulty",))
+    for name, counts in (("drops a class", True), ("refuses", False)):
+        fault(name)
+        result = verify(MODEL, patched(), X, runtime="all").verification
+        assert (result.passed, result.runtimes[1].passed, result.runtimes[1].counts) == (not counts, False, counts)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "classes"), [("Softmax", 4), ("Sigmoid", 1)], ids=["softmax", "sigmoid"]
+)  # fmt: skip
+def test_wrong_logits_behind_probabilities_of_0_and_1_are_the_runtimes(op_type: str, classes: int, fault: Any) -> None:
+    """Unpatched probabilities are right, so that only the logits show that the runtime is coarse, not the patch."""
+    fault("coarse weights")
+    nodes = [helper.make_node(op_type, ["logits"], ["probs"])]
+    steep = builders.classifier(nodes, output="probs", classes=classes, output_shape=("N", classes), scale=3000.0)
+    entry = entry_of(patched(1000.0, steep), model=steep)
+    assert entry.max_abs_error_before is not None
+    assert entry.max_abs_error_before < 1e-6
+    assert (entry.passed, entry.blame) == (False, "runtime")
+    assert entry.detail.startswith("its logits are wrong before and after")
+
+
+def test_what_ran_out_of_time_says_how_many_samples_it_ran(fault: Any) -> None:
+    fault("slow")
+    entry = entry_of(patched(), runtime_timeout=0.55)
+    assert (entry.passed, entry.n_samples) == (True, 16)
+    assert entry.detail == "it had only 0.55 s, and ran the first 16 samples"
+    assert "the first 16 samples" in entry.as_check().detail
+
+
+@pytest.mark.parametrize("keep_io_types", [True, False], ids=["float32 inputs", "float16 inputs"])
+def test_a_file_that_a_tolerance_accepts_is_held_to_it_elsewhere_too(keep_io_types: bool) -> None:
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(patched(), keep_io_types=keep_io_types)
+    found = verify(MODEL, half, X, runtime="onnx-reference", tolerance=0.02).verification
+    assert found.passed
+    assert found.runtimes[1].tolerance == pytest.approx(0.02, rel=1e-3)
+    assert found.runtimes[1].max_abs_error > 1e-4  # so that it did not pass by its own
+    strict = verify(MODEL, half, X, runtime="onnx-reference").verification
+    assert "or what changed the file since" in strict.runtimes[1].detail
+
+
+def test_other_runtimes_are_run_with_the_default_temperature_and_that_is_said() -> None:
+    tunable = onnxcal.patch(MODEL, temperature=2.0, runtime_temperature=True).proto
+    assert tunable is not None
+    said = "T as an input was fed in onnxruntime only; in onnx-reference T was its default"
+    assert said in verify(MODEL, tunable, X, runtime="onnx-reference").warnings
+    assert verify(MODEL, tunable, X, runtime="onnxruntime").warnings == ()
 
 
 def test_one_that_hangs_is_left_behind(fault: Any) -> None:
@@ -158,30 +243,82 @@ def test_small_errors_that_a_small_temperature_enlarges_are_the_runtimes(fault: 
     assert "small errors before, which T = 0.1 enlarges" in entry.detail
 
 
-def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others() -> None:
-    """Of a sum that cancels, what is left depends on the order; of a plain classifier hardly anything does."""
-    from onnxcal.graph.detect import find_head
-    from onnxcal.graph.metadata import calibrated_heads
-    from onnxcal.graph.modelfile import open_model
-    from onnxcal.graph.tails import Hints
-    from onnxcal.inference.feeds import Feed
-    from onnxcal.inference.options import RunOptions
-    from onnxcal.verification.head import HeadComparison
-    from onnxcal.verification.reference import Reference
+BATCHY = builders.classifier(
+    [
+        helper.make_node("ReduceMean", ["logits"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["logits", "mean"], ["z"]),
+        builders.softmax("z"),
+    ],
+    output="probs",
+)
+"""Its samples depend on each other."""
 
-    def spread(model: onnx.ModelProto) -> float:
-        file, after = open_model(model), open_model(patched(1.0, model))
-        head = find_head(file, None, Hints(None, None, None))
-        comparisons = [HeadComparison(file, after, calibrated_heads(after)[0], head)]
-        reference = Reference(file, comparisons, RunOptions(), taps=())
-        feed = Feed({"x": X}, None, len(X), len(X), len(X))
-        return own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
 
-    assert spread(MODEL) < 1e-6
-    mean = helper.make_node("ReduceMean", ["logits"], ["mean"], axes=[0], keepdims=1)
-    minus = helper.make_node("Sub", ["logits", "mean"], ["z"])
-    batchy = builders.classifier([mean, minus, builders.softmax("z")], output="probs")
-    assert spread(batchy) > 0.1
+@pytest.mark.parametrize("name", ["right", "mixes the batch", "always a quarter"])
+def test_samples_that_depend_on_each_other_excuse_no_runtime(name: str, fault: Any) -> None:
+    """Alone they give other probabilities, which is no rounding; runtimes are compared in equal batches."""
+    fault(name)
+    entry = entry_of(patched(model=BATCHY), model=BATCHY)
+    assert entry.passed == (name == "right")
+    assert entry.tolerance == pytest.approx(1e-4, rel=0.1)
+
+
+def cancelling(size: float) -> onnx.ModelProto:
+    """A bias of some size that a BatchNormalization takes away again; onnxruntime fuses both, if it may."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w": rng.normal(size=(4, 6, 1, 1)), "bias": np.full(4, size), "mean": np.full(4, size),
+        "one": np.ones(4), "zero": np.zeros(4),
+    }  # fmt: skip
+    initializers = [numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items()]
+    initializers.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axes"], ["image"], name="unsqueeze"),
+        helper.make_node("Conv", ["image", "w", "bias"], ["conv"], name="conv"),
+        helper.make_node(
+            "BatchNormalization", ["conv", "one", "zero", "mean", "one"], ["norm"], name="bn", epsilon=0.0
+        ),
+        helper.make_node("Flatten", ["norm"], ["logits"], name="flatten"),
+        builders.softmax(),
+    ]
+    x, probs = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", k]) for n, k in (("x", 6), ("probs", 4)))
+    return builders.model(helper.make_graph(nodes, "cancelling", [x], [probs], initializers))
+
+
+def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others(fault: Any) -> None:
+    """Behind a sum that cancels only rounding is left, and it is another one in each order."""
+    fault("unoptimised")
+    entry = entry_of(patched(model=cancelling(1e5)), model=cancelling(1e5))
+    assert (entry.passed, entry.blame) == (True, None)
+    assert entry.max_abs_error is not None
+    assert 1e-4 < entry.max_abs_error <= entry.tolerance < 0.01  # type: ignore[operator]
+    assert entry.detail.startswith("onnxruntime itself moves by")
+
+
+def test_what_moves_beyond_measure_is_not_called_right(fault: Any) -> None:
+    """Nobody is to blame where onnxruntime is as far from itself."""
+    fault("unoptimised")
+    entry = entry_of(patched(model=cancelling(1e7)), model=cancelling(1e7))
+    assert (entry.passed, entry.blame) == (False, "unknown")
+    assert "onnxruntime's own probabilities move by" in entry.detail
+    fault("ignores T")
+    assert entry_of(patched(model=cancelling(1e7)), model=cancelling(1e7)).blame == "patch"
+
+
+def test_a_head_that_moves_excuses_no_other_head() -> None:
+    """How far each moves is measured for each."""
+    other = onnx.compose.add_prefix(builders.classifier([builders.softmax()], output="probs"), "still_")
+    both = onnx.compose.merge_models(cancelling(1e6), other, io_map=[])
+    file, comparisons = open_model(both), []
+    for output in ("probs", "still_probs"):
+        after = open_model(onnxcal.patch(both, temperature=2.0, head=output).proto)
+        (entry,) = calibrated_heads(after)
+        comparisons.append(HeadComparison(file, after, entry, recorded_head(file, entry)))
+    reference = Reference(file, comparisons, RunOptions(), taps=())
+    feed = Feed({"x": X, "still_x": X}, None, len(X), len(X), len(X))
+    moving, still = own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
+    assert moving > 1e-3
+    assert still < 1e-6
 
 
 # From outside

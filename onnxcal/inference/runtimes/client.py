@@ -38,7 +38,7 @@ class RuntimeProcess:
         self._runtime, self._folder, self._timeout = runtime, folder, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile(prefix="onnxcal-")  # noqa: SIM115  closed with the process
-        self.starts = 0
+        self._slots: set[str] = set()
 
     def __enter__(self) -> RuntimeProcess:
         return self
@@ -57,7 +57,13 @@ class RuntimeProcess:
         RuntimeFailed
             The runtime refused it, crashed, or took too long.
         """
+        self._slots.discard(slot)
         self._ask("load", slot, job)
+        self._slots.add(slot)
+
+    def holds(self, slot: str) -> bool:
+        """Whether a model was loaded into a slot, and has not gone with a process that died since."""
+        return slot in self._slots
 
     def convert(self, conversion: Conversion) -> None:
         """Write a model in the runtime's own format; errors as of `load`."""
@@ -111,10 +117,10 @@ class RuntimeProcess:
                 cwd=self._folder,
                 start_new_session=True,  # so that what it starts ends with it
             )
-            self.starts += 1
         return self._process
 
     def _end(self) -> None:
+        self._slots.clear()
         if self._process is None:
             return
         _kill(self._process)

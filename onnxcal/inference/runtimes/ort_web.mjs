@@ -67,7 +67,8 @@ for (;;) {
   const request = await line();
   try {
     const tensors = await answer(request);
-    const data = tensors.map((t) => Buffer.from(t.data.buffer, t.data.byteOffset, t.data.byteLength));
+    const data = tensors.map((t) => t.type === "string"
+      ? Buffer.from(JSON.stringify(t.data)) : Buffer.from(t.data.buffer, t.data.byteOffset, t.data.byteLength));
     const heads = tensors.map((t, i) => ({ type: t.type, dims: t.dims, size: data[i].length }));
     send(Buffer.from(JSON.stringify({ tensors: heads }) + "\n"));
     data.forEach(send);

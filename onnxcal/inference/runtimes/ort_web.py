@@ -57,7 +57,13 @@ class _Loaded:
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
-        return [np.frombuffer(results.read(one["size"]), one["type"]).reshape(one["dims"]) for one in answer["tensors"]]
+        return [_array(results.read(one["size"]), one["type"], one["dims"]) for one in answer["tensors"]]
+
+
+def _array(data: bytes, kind: str, shape: Sequence[int]) -> NDArray[Any]:
+    if kind == "string":
+        return np.array(json.loads(data), object).reshape(shape)
+    return np.frombuffer(data, kind).reshape(shape)
 
 
 def _load(job: Job) -> Program:

@@ -36,6 +36,8 @@ def with_shapes(model: Path, shapes: Mapping[str, tuple[int, ...]]) -> onnx.Mode
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
+            elif dim.dim_value < 0:  # as some converters write what they do not know
+                dim.Clear()
     try:
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # of no common type; what is declared must do then

@@ -16,7 +16,14 @@ class _Loaded:
     def __init__(self, job: Job) -> None:
         import tract
 
-        self._model = tract.onnx().load(os.fspath(job.model)).into_model().into_runnable()
+        model = tract.onnx().load(os.fspath(job.model))
+        for number in range(model.input_count()):
+            *sizes, kind = str(model.input_fact(number)).split(",")
+            if "?" in sizes:  # a size without a name, which tract wants to be told
+                known = ("N", *job.shapes[model.input_name(number)][1:])
+                told = [size if size != "?" else str(known[axis]) for axis, size in enumerate(sizes)]
+                model.set_input_fact(number, ",".join((*told, kind)))
+        self._model = model.into_model().into_runnable()
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Sequence[Any]:
         return [tensor.to_numpy() for tensor in self._model.run(list(feeds.values()))]

@@ -14,8 +14,6 @@ from typing import Any, BinaryIO
 from onnxcal.inference.runtimes.runtime import Program, Runtime
 
 _LONGEST = 240
-_PLACE = re.compile(r"Exception from \S+:")
-"""A line in which OpenVINO says where in its own source it was; what happened stands below."""
 
 
 def main(module: str) -> None:
@@ -76,9 +74,17 @@ def _yield_memory() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The line of an error that says what is wrong, as compilers mark it, or else the first that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" :")]
-    lines = [line for line in lines if not _PLACE.fullmatch(line)]
+    """The line of an error that says what is wrong.
+
+    That is the one that compilers mark, or Rust's last cause, or one of OpenVINO's list; else the first that is more
+    than a heading or a place in someone's source.
+    """
+    said, _, _ = str(error).partition("\nStack backtrace:")
+    said, _, cause = said.partition("\nCaused by:\n")
+    lines = [line.strip() for line in said.splitlines() if line.strip(" :")]
     marked = [line[line.index("error: ") :] for line in lines if "error: " in line]
-    text = next(iter((*marked, *lines)), type(error).__name__)
+    caused = [re.sub(r"^\s*\d+: ", "", line).strip() for line in cause.splitlines() if line.strip()][-1:]
+    listed = [line.removeprefix("-- ") for line in lines if line.startswith("-- ") and not line.endswith(":")]
+    plain = [line for line in lines if not line.endswith(":")]
+    text = next(iter((*marked, *caused, *listed, *plain, *lines)), type(error).__name__)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 from onnxcal.inference.runtimes import onnxruntime
 from onnxcal.inference.runtimes.parts import Distribution
 from onnxcal.inference.runtimes.runtime import Conversion, Job, Program, Runtime, Setting
+from tests import builders
 
 FAULT = "ONNXCAL_TEST_FAULT"
 
@@ -27,11 +29,18 @@ class _Faulty:
             raise ValueError("this operator is not known")
         if self.fault == "refuses the patch" and self.after:
             raise ValueError("Div is not known")
-        self.program = onnxruntime.RUNTIME.load(Job(job.model, job.shapes, job.outputs, "all"))
+        model = with_coarse_weights(job.model) if self.fault == "coarse weights" else job.model
+        level = "off" if self.fault == "unoptimised" else "all"
+        self.program = onnxruntime.RUNTIME.load(Job(model, job.shapes, job.outputs, level))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
-        if self.fault == "crashes" or (self.fault == "crashes on the patch" and self.after):
+        crashes = {"crashes", f"crashes on the {'patch' if self.after else 'original'}"}
+        if self.fault in crashes:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == "takes one sample" and len(feeds["x"]) > 1:
+            raise ValueError("a batch must be of 1")
+        if self.fault == "slow":
+            time.sleep(0.3)
         if self.fault == "hangs":
             time.sleep(60)
         if self.fault == "ends":
@@ -43,8 +52,11 @@ class _Faulty:
         first = outputs[0]
         if self.fault == "garbage":
             outputs[0] = np.random.default_rng(0).random(first.shape).astype(first.dtype)
-        if self.fault == "nan":
-            outputs[0] = first * np.float32(np.nan)
+        if self.fault == "nan" or (self.fault == "nan by the patch" and self.after):
+            outputs[0] = first.copy()
+            outputs[0][1, 1] = np.nan
+        if self.fault == "always a quarter":
+            outputs[0] = np.full_like(first, 0.25)
         if self.fault == "mixes the batch":
             outputs[0] = first[::-1].copy()
         if self.fault == "drops a class":
@@ -61,6 +73,15 @@ class _Faulty:
         if self.fault == "drops axes":
             outputs[0] = first.reshape(-1)
         return outputs
+
+
+def with_coarse_weights(model: Path) -> Path:
+    """As a runtime that computes in bfloat16 by itself."""
+    proto = onnx.ModelProto.FromString(model.read_bytes())
+    (w,) = (tensor for tensor in proto.graph.initializer if tensor.name == "w")
+    bits = numpy_helper.to_array(w).view(np.uint32) & np.uint32(0xFFFF0000)
+    w.CopyFrom(numpy_helper.from_array(bits.view(np.float32), "w"))
+    return builders.save(proto, model.with_name(f"coarse-{model.name}"))
 
 
 def load(job: Job) -> Program:

@@ -22,11 +22,12 @@ from tests import builders
 
 T = 1.7
 X = np.random.default_rng(5).normal(size=(6, 6)).astype(np.float32)
+WORDS = np.random.default_rng(7).integers(0, 20, (6, 5))
 PICTURES = np.random.default_rng(6).normal(size=(3, 3, 5, 7)).astype(np.float32)
 KNOWN = {
     "tract": {"float16"},  # cannot load a Gemm in float16
     "mnn": {"float16", "qdq"},
-    "ncnn": {"float16", "qdq"},
+    "ncnn": {"float16", "qdq", "int64 inputs"},
     "opencv": {"qdq"},
     "onnx-reference": {"qdq"},  # no DequantizeLinear below opset 19
     "iree": {"dense, opset 11"},  # a Softmax below opset 13 behind a Transpose
@@ -89,6 +90,31 @@ def qdq() -> onnx.ModelProto:
     return builders.model(graph)
 
 
+def with_unnamed_batch() -> onnx.ModelProto:
+    model = of(act("Softmax", axis=1))()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].Clear()
+    return model
+
+
+def of_words() -> onnx.ModelProto:
+    """Numbers of words to the mean of their rows of a table."""
+    rng = np.random.default_rng(0)
+    initializers = [
+        numpy_helper.from_array(rng.normal(size=(20, 6)).astype(np.float32), "table"),
+        numpy_helper.from_array(rng.normal(size=(6, 4)).astype(np.float32), "w"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["rows"], name="gather"),
+        helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0, name="mean"),
+        helper.make_node("MatMul", ["mean", "w"], ["logits"], name="fc"),
+        *act("Softmax", axis=1),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.INT64, ["N", 5])
+    probs = helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["N", 4])
+    return builders.model(helper.make_graph(nodes, "words", [x], [probs], initializers))
+
+
 def of(nodes: list[onnx.NodeProto], **options: Any) -> Callable[[], onnx.ModelProto]:
     return lambda: builders.classifier(nodes, output="probs" if nodes else "logits", **options)
 
@@ -105,6 +131,8 @@ GRAPHS = {
     "dense, opset 11": Graph(lambda: dense(11), PICTURES, lambda z: softmax(z / T, axis=1)),
     "dense, opset 17": Graph(lambda: dense(17), PICTURES, lambda z: softmax(z / T, axis=1)),
     "qdq": Graph(qdq, X, lambda z: softmax(z / T, axis=1)),
+    "unnamed batch": Graph(with_unnamed_batch, X, lambda z: softmax(z / T, axis=1)),
+    "int64 inputs": Graph(of_words, WORDS, lambda z: softmax(z / T, axis=1)),
 }
 
 
