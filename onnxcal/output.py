@@ -103,11 +103,12 @@ def write_verified(
     from onnxcal.verification import verify_file
 
     change = make_patch(original, patches)
+    hint = "leave out --fold: a division rounds less" if change.folded else None
     if target.path is None:
         written = _in_memory(change, patches, must_fit)
         assert written.proto is not None
         verification, notes = verify_file(original, open_model(written.proto), source, options, progress, wanted)
-        verification.raise_if_failed(folded=bool(change.folded))
+        verification.raise_if_failed(hint)
         return written, verification, notes
     with Draft(target.path, original, force=target.force) as draft:
         change.write(draft)
@@ -115,7 +116,7 @@ def write_verified(
         check_structure(patched, [head_patch for head_patch, _ in patches], change.source)
         targets = require_fits(patched, must_fit)
         verification, notes = verify_file(original, patched, source, options, progress, wanted)
-        verification.raise_if_failed(folded=bool(change.folded))
+        verification.raise_if_failed(hint)
         draft.commit()
     return Written(FileRecord.of(patched, target.path), folded=change.folded, targets=targets), verification, notes
 

@@ -126,7 +126,9 @@ def export(
         staged = [Path(shutil.move(each, ready / each.name)) for each in made]
         converted = Converted(staged[0], path, compress)
         verification, said = verify_file(base, file, source, options, progress, wanted, converted)
-        verification.raise_if_failed()
+        verification.raise_if_failed(
+            "pass --data: drawn inputs may not be what the model is made for" if data is None else None
+        )
         record = FileRecord.of(file)
         place_all(list(zip(staged, form.files(target), strict=True)))
     return ExportResult(

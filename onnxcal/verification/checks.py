@@ -90,21 +90,14 @@ class Verification:
     checks: tuple[Check, ...]
     """Every check, in the order in which they were made."""
 
-    def raise_if_failed(self, *, folded: bool = False) -> None:
-        """Raise VerificationError, with the first check that did not hold, unless all did.
-
-        Where T was folded into weights, a division is what may do better.
-        """
+    def raise_if_failed(self, hint: str | None = None) -> None:
+        """Raise VerificationError, with the first check that did not hold and what to do, unless all did."""
         failed = [check for check in self.checks if not check.passed]
         if failed:
             raise VerificationError(
                 f"FAILED: {failed[0].name}: {failed[0].detail}",
                 hint="the output was not written; "
-                + (
-                    "leave out --fold: a division rounds less"
-                    if folded
-                    else "rerun with -v for all checks, and report the model if it is sound"
-                ),
+                + (hint or "rerun with -v for all checks, and report the model if it is sound"),
                 known={"verification": self},
                 details="".join(
                     f"\n  {'ok' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in self.checks

@@ -175,6 +175,10 @@ def test_without_data_inputs_are_drawn_and_that_is_said(patched: Path, fault: An
     assert result.verification is not None
     assert result.verification.passed
     assert any("drawn inputs: --data verifies it on yours" in line for line in result.warnings)
+    fault("garbage")
+    with pytest.raises(VerificationError) as caught:
+        onnxcal.export(patched, to="faulty", force=True)
+    assert "pass --data" in (caught.value.hint or "")
 
 
 def test_what_needs_files_that_will_not_be_there_is_wrong(tmp_path: Path, fault: Any) -> None:

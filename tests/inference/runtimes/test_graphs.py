@@ -25,15 +25,15 @@ X = np.random.default_rng(5).normal(size=(6, 6)).astype(np.float32)
 WORDS = np.random.default_rng(7).integers(0, 20, (6, 5))
 PICTURES = np.random.default_rng(6).normal(size=(3, 3, 5, 7)).astype(np.float32)
 KNOWN = {
-    "tract": {"float16"},  # cannot load a Gemm in float16
-    "mnn": {"float16", "qdq"},
-    "ncnn": {"float16", "qdq", "int64 inputs"},
-    "opencv": {"qdq"},
+    "tract": {"float16", "float64"},  # cannot load a Gemm of these
+    "mnn": {"float16", "float64", "qdq", "qdq, opset 21"},
+    "ncnn": {"float16", "float64", "qdq", "qdq, opset 21", "int64 inputs"},
+    "opencv": {"float64", "qdq", "qdq, opset 21"},
     "onnx-reference": {"qdq"},  # no DequantizeLinear below opset 19
     "iree": {"dense, opset 11"},  # a Softmax below opset 13 behind a Transpose
 }
 """What a runtime refuses to load; nothing that it runs may be wrong."""
-COARSE = {("mnn", "qdq"): 2e-2}  # it does not round the inputs to 8 bits
+COARSE = {("mnn", "qdq"): 2e-2, ("mnn", "qdq, opset 21"): 2e-2}  # it does not round the inputs to 8 bits
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def dense(opset: int) -> onnx.ModelProto:
     return builders.model(graph, opset=opset, ir_version=8 if opset > 12 else 6)
 
 
-def qdq() -> onnx.ModelProto:
+def qdq(opset: int = 17) -> onnx.ModelProto:
     """The classifier with inputs and weights in 8 bits: x → Q → DQ → MatMul ← DQ ← w."""
     rng = np.random.default_rng(0)
     initializers = [
@@ -87,7 +87,7 @@ def qdq() -> onnx.ModelProto:
         [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["N", 4])],
         initializers,
     )
-    return builders.model(graph)
+    return builders.model(graph, opset=opset, ir_version=8 if opset < 21 else 10)
 
 
 def with_unnamed_batch() -> onnx.ModelProto:
@@ -131,6 +131,10 @@ GRAPHS = {
     "dense, opset 11": Graph(lambda: dense(11), PICTURES, lambda z: softmax(z / T, axis=1)),
     "dense, opset 17": Graph(lambda: dense(17), PICTURES, lambda z: softmax(z / T, axis=1)),
     "qdq": Graph(qdq, X, lambda z: softmax(z / T, axis=1)),
+    "qdq, opset 21": Graph(lambda: qdq(21), X, lambda z: softmax(z / T, axis=1)),
+    "float64": Graph(
+        of(act("Softmax", axis=1), dtype="float64"), X.astype(np.float64), lambda z: softmax(z / T, axis=1)
+    ),
     "unnamed batch": Graph(with_unnamed_batch, X, lambda z: softmax(z / T, axis=1)),
     "int64 inputs": Graph(of_words, WORDS, lambda z: softmax(z / T, axis=1)),
 }
