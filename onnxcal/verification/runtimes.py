@@ -120,14 +120,14 @@ class _Look:
             late = monotonic() - begun > self.wanted.timeout
             if self.progress is not None:
                 self.progress(f"{runtime.name} {setting.name}".strip(), n_samples, total)
-            if late or n_samples >= self.wanted.samples:
+            if late or n_samples >= total:
                 break
         fault = None if wrong is None else self._fault(before, after, tails, running, wrong, n_samples)
         found = scores.scores()
         remarks = [] if fault is None else [fault[1]]
         if fault is None and after.spread:
             remarks.append(f"onnxruntime itself moves by {after.spread:.2g} when it adds up in another order")
-        if late and n_samples < (self.wanted.samples if total is None else total):
+        if late and n_samples < total:
             remarks.append(f"it had only {self.wanted.timeout:g} s, and ran the first {n_samples:,} samples")
         if scores.refusal is not None:
             remarks.append(f"no NLL and ECE: {scores.refusal}")
@@ -246,12 +246,17 @@ class _Look:
         return Side("before", self.before, names[0], before), Side("after", self.after, names[1], after)
 
     def _feeder(self, runtime: Runtime) -> Feeder:
-        size = 1 if runtime.single else self.both.options.batch_size
-        return Feeder(self.both.reference.inputs, self.source, min(size, self.wanted.samples))
+        return Feeder(self.both.reference.inputs, self.source, 1 if runtime.single else self._batch_size())
 
-    def _total(self) -> int | None:
+    def _batch_size(self) -> int:
+        return min(self.both.options.batch_size, self.wanted.samples)
+
+    def _total(self) -> int:
+        """How many samples every runtime runs: as many as are wanted, in whole batches, so that scores compare."""
+        size = self._batch_size()
+        enough = -(-self.wanted.samples // size) * size
         known = self.source.n_samples
-        return None if known is None else min(known, self.wanted.samples)
+        return enough if known is None else min(known, enough)
 
 
 def _copied(feed: Feed) -> Feed:

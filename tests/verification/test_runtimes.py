@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,12 @@ def test_wrong_logits_behind_probabilities_of_0_and_1_are_the_runtimes(op_type: 
     assert entry.detail.startswith("its logits are wrong before and after")
 
 
-def test_what_ran_out_of_time_says_how_many_samples_it_ran(fault: Any) -> None:
-    fault("slow")
-    entry = entry_of(patched(), runtime_timeout=0.55)
+def test_what_ran_out_of_time_says_how_many_samples_it_ran(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0])
+    monkeypatch.setattr("onnxcal.verification.runtimes.monotonic", lambda: next(clock, 101.0))
+    entry = entry_of(patched(), runtime_timeout=100)
     assert (entry.passed, entry.n_samples) == (True, 16)
-    assert entry.detail == "it had only 0.55 s, and ran the first 16 samples"
+    assert entry.detail == "it had only 100 s, and ran the first 16 samples"
     assert "the first 16 samples" in entry.as_check().detail
 
 
@@ -338,6 +340,16 @@ def test_a_runtime_that_is_missing_is_said_before_any_work(cli: Cli, monkeypatch
     assert done.exit_code == 2
     assert "runtime 'emx-c' is not installed: cc is missing" in done.stderr.replace("emx-onnx-cgen and ", "")
     assert "pip install 'onnxcal[emx-c]'" in done.stderr
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_all_run_the_same_samples_so_that_scores_compare(
+    single: bool, fault: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faulty, "RUNTIME", replace(faulty.RUNTIME, single=single))
+    assert entry_of(patched(), runtime_samples=20).n_samples == 32
+    assert entry_of(patched(), runtime_samples=8).n_samples == 8
+    assert entry_of(patched(), runtime_samples=60).n_samples == 48
 
 
 @pytest.mark.parametrize(("samples", "timeout"), [(0, 10.0), (10, 0.0), (10, -1.0), (10, float("nan"))])

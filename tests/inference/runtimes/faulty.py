@@ -39,8 +39,6 @@ class _Faulty:
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.fault == "takes one sample" and len(feeds["x"]) > 1:
             raise ValueError("a batch must be of 1")
-        if self.fault == "slow":
-            time.sleep(0.3)
         if self.fault == "hangs":
             time.sleep(60)
         if self.fault == "ends":
