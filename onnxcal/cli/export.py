@@ -25,6 +25,7 @@ FORMATS = ("ort", "openvino", "mnn", "ncnn", "c", "tflite-recipe")
     help="The model that PATCHED was made from, needed after --fold.",
 )  # fmt: skip
 @options.data_options(required=False)
+@options.ignore_index_option()
 @options.runtime_limits()
 @options.force_option()
 @options.junit_option()

@@ -15,6 +15,7 @@ from onnxcal.cli import options
 @options.model_argument()
 @options.model_argument("patched", "PATCHED")
 @options.data_options()
+@options.ignore_index_option()
 @options.runtime_options()
 @click.option(
     "--tolerance",

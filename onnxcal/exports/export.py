@@ -52,6 +52,7 @@ def export(
     labels: Any = None,
     preprocess: Any = None,
     label_column: str | None = None,
+    ignore_index: int | None = None,
     compress: bool = False,
     force: bool = False,
     runtime_samples: int = DEFAULT_SAMPLES,
@@ -71,6 +72,7 @@ def export(
     original : the model that it was made from, needed where T is folded into weights.
     data, labels, preprocess, label_column : data to verify on, see `onnxcal.data.open_source`; labels are needed for
         the scores only. Without data, inputs are drawn at random.
+    ignore_index : samples (or pixels) with this label do not count for the scores.
     compress : round weights to float16; what comes out is then held to the tolerance of float16.
     force : whether files that exist may be replaced.
     runtime_samples, runtime_timeout : how many samples the runtime runs, and for how many seconds.
@@ -87,8 +89,12 @@ def export(
         What was converted does not compute the calibrated probabilities; nothing was written.
     """
     form = format_named(to, compress=compress)
-    wanted, _ = runtime_options([form.runtime] if form.runtime else (), runtime_samples, runtime_timeout)
-    for name, value in {"labels": labels, "preprocess": preprocess, "label-column": label_column}.items():
+    runtimes = [form.runtime] if form.runtime else ()
+    wanted, _ = runtime_options(runtimes, runtime_samples, runtime_timeout, ignore_index)
+    of_data = {
+        "labels": labels, "preprocess": preprocess, "label-column": label_column, "ignore-index": ignore_index
+    }  # fmt: skip
+    for name, value in of_data.items():
         if value is not None and data is None:
             raise UsageError(f"--{name} does nothing without --data", hint="pass --data too, or neither")
     file = open_model(model)

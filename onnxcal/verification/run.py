@@ -41,6 +41,7 @@ def verify(
     runtime_timeout: float = DEFAULT_TIMEOUT,
     preprocess: Any = None,
     label_column: str | None = None,
+    ignore_index: int | None = None,
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     provider: str | None = None,
     threads: int | None = None,
@@ -58,6 +59,7 @@ def verify(
     runtime : names of other runtimes to run both in, too, or `"all"` for those that are installed.
     runtime_samples : how many samples each of these runs, the first ones.
     runtime_timeout : seconds that each has for loading a model, for a batch, and for all of them.
+    ignore_index : samples (or pixels) with this label do not count for NLL and ECE in those runtimes.
     batch_size : samples a run, or `"auto"` for as many as run fastest.
     provider, threads : how onnxruntime runs both.
     tolerance : accept a file that was converted or quantised after it was calibrated, if its probabilities are within
@@ -78,7 +80,7 @@ def verify(
     """
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise UsageError(f"--tolerance {tolerance} is not between 0 and 1", hint="it is an error of a probability")
-    wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout)
+    wanted, absent = runtime_options(runtime, runtime_samples, runtime_timeout, ignore_index)
     file = open_model(model)
     source = source_for(file, None, data, labels, preprocess=preprocess, label_column=label_column)
     options, chosen = run_options(file, source, batch_size, provider, threads)

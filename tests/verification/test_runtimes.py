@@ -83,6 +83,9 @@ def test_nll_and_ece_are_those_of_the_probabilities_there(fault: Any) -> None:
     ece = sum(abs((confidence - right)[bins == k].sum()) for k in range(16)) / 48
     assert entry.ece == pytest.approx(ece, abs=1e-6)
     assert entry_of(patched()).nll is None
+    kept = Y != 0
+    entry = entry_of(patched(), (X, np.where(kept, Y, 255)), ignore_index=255)
+    assert entry.nll == pytest.approx(-log_p[kept, Y[kept]].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("strange", [-1, 4, 255])
