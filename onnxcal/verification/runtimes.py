@@ -158,15 +158,16 @@ class _Look:
         """
         tail: RightFrom | None = None
         if after.failed is None:
-            spreads = self._spreads(running.runtime, n_samples)
-            before.allow(spreads)
-            after.allow(spreads)
+            unpatched, calibrated = self._spreads(running.runtime, n_samples)
+            before.allow(unpatched)
             if tails.right:
                 tail = "probabilities"
             elif before.passed and self._right_by_logits(running, wrong):
                 tail = "logits"
-            if after.passed and tail is not None:
-                return None
+            if tail is not None:  # of what the patch itself gets wrong, the model's spread explains nothing
+                after.allow(calibrated)
+                if after.passed:
+                    return None
         who, why = blame(before, after, tail, self.precision, changed=self.changed)
         if after.failed is None:
             worst = after.worst
@@ -178,8 +179,8 @@ class _Look:
             why += "; one sample at a time it is right: only with more than one is it wrong"
         return who, why
 
-    def _spreads(self, runtime: Runtime, n_samples: int) -> list[float]:
-        """The model's own spread on the samples that a runtime has seen."""
+    def _spreads(self, runtime: Runtime, n_samples: int) -> tuple[list[float], list[float]]:
+        """The model's own spread, unpatched and calibrated, on the samples that a runtime has seen."""
         feeder = self._feeder(runtime)
 
         def seen() -> Iterator[Feed]:

@@ -300,6 +300,19 @@ def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others(fault: Any) -> N
     assert entry.detail.startswith("onnxruntime itself moves by")
 
 
+@pytest.mark.parametrize("factor", [1.01, 1.03, 1.3])
+def test_a_wrong_temperature_is_no_rounding_however_far_the_model_moves(factor: float, fault: Any) -> None:
+    """Unpatched it moves further than at T = 2, which is nobody's fault either."""
+    fault("unoptimised")
+    after, model = patched(model=cancelling(1e6)), cancelling(1e6)
+    (divisor,) = (t for t in after.graph.initializer if "temperature" in t.name)
+    divisor.CopyFrom(numpy_helper.from_array(np.array([2.0 * factor], np.float32), divisor.name))
+    entry = entry_of(after, model=model)
+    assert (entry.passed, entry.blame) == (False, "patch")
+    assert entry.tolerance is not None
+    assert entry.tolerance_needed > entry.tolerance  # type: ignore[operator]
+
+
 def test_what_moves_beyond_measure_is_not_called_right(fault: Any) -> None:
     """Nobody is to blame where onnxruntime is as far from itself."""
     fault("unoptimised")
@@ -321,7 +334,7 @@ def test_a_head_that_moves_excuses_no_other_head() -> None:
         comparisons.append(HeadComparison(file, after, entry, recorded_head(file, entry)))
     reference = Reference(file, comparisons, RunOptions(), taps=())
     feed = Feed({"x": X, "still_x": X}, None, len(X), len(X), len(X))
-    moving, still = own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
+    _, (moving, still) = own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
     assert moving > 1e-3
     assert still < 1e-6
 
