@@ -16,7 +16,7 @@ from onnxcal.graph.modelfile import ModelFile
 from onnxcal.inference.expected import activated, logits_of
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.options import RunOptions
-from onnxcal.verification.elsewhere import LARGEST_SPREAD
+from onnxcal.verification.elsewhere import LARGEST_SPREAD, difference
 from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.reference import Reference, Seen
 
@@ -70,8 +70,5 @@ def _differences(comparisons: Sequence[HeadComparison], one: Seen, other: Sequen
             z = [logits_of(tensor, comparison.head) for tensor in (ours, theirs)]
             for row, temperature in enumerate((1.0, comparison.temperature)):
                 p, q = (activated(logits, comparison.head, temperature) for logits in z)
-                error = np.abs(p - q)
-                if comparison.head.activation == "log_softmax":
-                    error = error / np.maximum(1.0, np.abs(p))
-                largest[row, number] = np.nanmax(error, initial=0.0)
+                largest[row, number] = np.nanmax(difference(q, p, comparison.head), initial=0.0)
     return largest
