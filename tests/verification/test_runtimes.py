@@ -120,6 +120,17 @@ def test_a_faulty_runtime_is_caught_and_blamed(name: str, blame: str, said: str,
     assert said in entry.detail
 
 
+@pytest.mark.parametrize("name", ["fails on 1000", "mixes the batch"])
+def test_right_one_by_one_is_said_of_samples_that_were_wrong(name: str, fault: Any) -> None:
+    """The 91st is the one that is wrong, which is not among the first that are tried alone."""
+    fault(name)
+    data = np.concatenate([X, X])
+    data[90] = 1000
+    (entry,) = verify(MODEL, patched(), data, runtime="faulty", batch_size=96).verification.runtimes[1:]
+    assert (entry.passed, entry.blame) == (False, "runtime")
+    assert ("one sample at a time it is right" in entry.detail) == (name == "mixes the batch")
+
+
 def test_numbers_that_are_none_are_wrong_where_the_output_is_logits_too(fault: Any) -> None:
     fault("nan")
     raw = builders.classifier()
