@@ -113,8 +113,8 @@ def matrix(rows: Sequence[Row]) -> Matrix:
 
 
 def message_of(check: RuntimeCheck) -> str:
-    """What is wrong, without the figures of one graph."""
-    kind = check.detail if check.max_abs_error is None else check.detail.partition("; ")[0]
+    """What is wrong, without the figures of one graph, and without IREE's place in a temporary file."""
+    kind = check.detail.partition(" loc(")[0] if check.max_abs_error is None else check.detail.partition("; ")[0]
     return f"{kind}; {ALONE}" if check.max_abs_error is not None and ALONE in check.detail else kind
 
 
