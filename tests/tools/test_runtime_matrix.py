@@ -73,7 +73,7 @@ def rows() -> list[Row]:
     coarse = replace(RIGHT, argmax_changed=1, max_abs_error=2e-3)
     return [
         Row(found[0], (RIGHT, WRONG, REFUSED)),
-        Row(found[3], (coarse, WRONG, replace(REFUSED, detail="no float16"))),
+        Row(found[3], (coarse, WRONG, replace(REFUSED, detail='no float16 loc("/tmp/m.mlir":3)'))),
         Row(found[4], refusal="its weights <cannot> hold 1/T"),
         Row(found[6], (RIGHT, replace(RIGHT, name="opencv"), REFUSED)),
     ]  # fmt: skip
@@ -92,6 +92,7 @@ def test_what_a_cell_says() -> None:
     assert found.messages[0].text == (
         "wrong before and after: this runtime mis-runs the model; one sample at a time it is right"
     )
+    assert found.messages[2].text == "no float16"
     assert found.refused == ((rows()[2].graph.title, "its weights <cannot> hold 1/T"),)
 
 

@@ -113,9 +113,11 @@ def matrix(rows: Sequence[Row]) -> Matrix:
 
 
 def message_of(check: RuntimeCheck) -> str:
-    """What is remarkable, or wrong; that without the figures of one graph."""
-    if check.passed or check.max_abs_error is None:
+    """What is remarkable, or wrong; that without the figures of one graph, and IREE's place in a temporary file."""
+    if check.passed:
         return check.detail
+    if check.max_abs_error is None:
+        return check.detail.partition(" loc(")[0]
     kind = check.detail.partition("; ")[0]
     return f"{kind}; {ALONE}" if ALONE in check.detail else kind
 
