@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,19 @@ from onnxcal.calibrators.calibration import SCHEMA
 from onnxcal.data import Source, paths_of
 from onnxcal.defaults import DEFAULT_BATCH_SIZE, BatchSize
 from onnxcal.errors import ModelError, UsageError
-from onnxcal.exports.formats import RECIPE, SIDECAR, Format, format_named
+from onnxcal.exports.convert import convert, fused_otherwise, operators_added
+from onnxcal.exports.formats import RECIPE, Format, format_named
 from onnxcal.exports.tflite import recipe
 from onnxcal.graph.filerecord import FileRecord
 from onnxcal.graph.inspect import model_inputs
 from onnxcal.graph.metadata import CALIBRATION_KEY, CalibratedHead, calibrated_heads
 from onnxcal.graph.modelfile import ModelFile, ModelLike, open_model
 from onnxcal.graph.patch import check_made_from, has_folded_weights, unpatched
-from onnxcal.graph.plan import role_of
 from onnxcal.inference.collect import Progress
 from onnxcal.inference.feeds import Feeder
 from onnxcal.inference.options import run_options
-from onnxcal.inference.ort_format import CONFIG_SUFFIX, operators
-from onnxcal.inference.runtimes.client import RuntimeFailed, RuntimeProcess
-from onnxcal.inference.runtimes.runtime import Conversion, Job, Runtime
+from onnxcal.inference.runtimes.client import RuntimeProcess
+from onnxcal.inference.runtimes.runtime import Runtime
 from onnxcal.inference.session import open_session
 from onnxcal.inference.sources import source_for
 from onnxcal.results import ExportResult
@@ -125,8 +124,8 @@ def export(
         metadata = {CALIBRATION_KEY: _document(file, entries)}
         before = laid_out(base, folder, "before")
         with RuntimeProcess(runtime, folder, runtime_timeout) as process:
-            made = _convert(process, file, path, shapes, form, compress, metadata)
-            added = _operators_added(process, file, before, made) if form.name == "ort" else ()
+            made = convert(process, file, path, shapes, form, compress, metadata)
+            added = operators_added(process, file, before, made) if form.name == "ort" else ()
         ready = folder / "ready"  # without the .onnx file and its external data, which are not there later on either
         ready.mkdir()
         staged = [Path(shutil.move(each, ready / each.name)) for each in made]
@@ -145,7 +144,7 @@ def export(
         temperatures=_temperatures(entries),
         verification=verification,
         operators_added=added,
-        warnings=(*chosen, *said, *_fused(file, added), *notes),
+        warnings=(*chosen, *said, *fused_otherwise(file, added), *notes),
     )
 
 
@@ -200,56 +199,6 @@ def _drawn(base: ModelFile, runtime: Runtime) -> Source:
 def _shapes(base: ModelFile, source: Source) -> dict[str, tuple[int, ...]]:
     feed = next(iter(Feeder(open_session(base).inputs, source, 1).feeds()))
     return {name: array.shape for name, array in feed.arrays.items()}
-
-
-def _convert(
-    process: RuntimeProcess,
-    file: ModelFile,
-    path: Path,
-    shapes: Mapping[str, tuple[int, ...]],
-    form: Format,
-    compress: bool,
-    metadata: Mapping[str, str],
-) -> tuple[Path, ...]:
-    """Everything that the format consists of, beside the .onnx file."""
-    outputs = tuple(value.name for value in file.graph.output)
-    target = path.with_suffix(form.suffix)
-    job = Job(path, shapes, outputs, folder=path.parent, home=Path.cwd())
-    try:
-        process.convert(Conversion(job, target, compress, metadata))
-    except RuntimeFailed as error:
-        raise ModelError(
-            f"the converter to {form.name} refuses {file.name}: {error}", hint="nothing was written; try another --to"
-        ) from None
-    if SIDECAR in form.beside:
-        form.files(target)[-1].write_text("\n".join(metadata.values()) + "\n", encoding="utf-8")
-    made = form.files(target)
-    missing = [each.name for each in made if not each.is_file()]
-    if missing:
-        raise ModelError(f"the converter to {form.name} made no {', '.join(missing)}", hint="nothing was written")
-    return made
-
-
-def _operators_added(process: RuntimeProcess, file: ModelFile, before: Path, made: Sequence[Path]) -> tuple[str, ...]:
-    """What a minimal build needs for the calibrated model, and not for the unpatched one."""
-    job = Job(before, {}, (), folder=before.parent, home=Path.cwd())
-    try:
-        process.convert(Conversion(job, before.with_suffix(".ort")))
-    except RuntimeFailed as error:
-        raise ModelError(f"the converter refuses {file.name} without its patch: {error}") from None
-    known = set(operators(before.with_suffix(CONFIG_SUFFIX)))
-    return tuple(name for name in operators(made[1]) if name not in known)
-
-
-def _fused(file: ModelFile, added: Sequence[str]) -> Iterator[str]:
-    """What to say of operators that a minimal build needs for the patch, though the patch does not have them."""
-    own = {node.op_type for node in file.graph.node if role_of(node) is not None}
-    others = [name for name in (entry.partition(" ")[0] for entry in added) if name not in own]
-    if others:
-        yield (
-            f"the patch itself has no {', '.join(others)}: with it onnxruntime's converter fuses or splits the model's "
-            "nodes otherwise than without it"
-        )
 
 
 def _document(file: ModelFile, entries: Sequence[CalibratedHead]) -> str:

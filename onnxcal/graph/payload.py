@@ -172,8 +172,9 @@ def _scaled_attribute(attribute: bytes, raw: bytes) -> bytes:
     name = AttributeProto.FromString(attribute).name
     if name == "value_float":
         return _replaced(attribute, {_ATTRIBUTE_FLOAT}, wire.tag(_ATTRIBUTE_FLOAT, wire.FIXED32) + raw)
-    if name == "value_floats":
-        return _replaced(attribute, {_ATTRIBUTE_FLOATS}, wire.bytes_field(_ATTRIBUTE_FLOATS, raw))
+    if name == "value_floats" and raw:  # a field for each, as protobuf writes them
+        tag = wire.tag(_ATTRIBUTE_FLOATS, wire.FIXED32)
+        return _replaced(attribute, {_ATTRIBUTE_FLOATS}, b"".join(tag + raw[i : i + 4] for i in range(0, len(raw), 4)))
     return attribute
 
 
@@ -225,12 +226,17 @@ def _values(model: ModelFile, tensor: TensorProto) -> NDArray[np.float64]:
 def _external_bytes(model: ModelFile, tensor: TensorProto) -> bytes:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     path = external_file(model, entries.get("location", ""))
+    offset = entries.get("offset", "0")
     size = math.prod(tensor.dims) * np.dtype(_STORED[tensor.data_type]).itemsize
-    with open(path, "rb") as file:
-        file.seek(int(entries.get("offset", 0)))
-        data = file.read(size)
+    data = b""
+    if offset.isdecimal() and int(offset) <= os.path.getsize(path):
+        with open(path, "rb") as file:
+            file.seek(int(offset))
+            data = file.read(size)
     if len(data) < size:
         raise ModelError(
-            f"external data '{os.fspath(path)}' of {model.name} ends within '{tensor.name}'", hint="get the file again"
+            f"external data '{os.fspath(path)}' of {model.name} do not hold all of '{tensor.name}', {size:,} bytes "
+            f"from {offset} on",
+            hint="get the file again",
         )
     return data

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from onnxcal.graph.head import Rounded
+from onnxcal.graph.head import Head, Rounded
 from onnxcal.verification.head import HeadComparison
 
 LARGEST_SPREAD = 0.05
@@ -67,3 +68,15 @@ class RuntimeComparison(HeadComparison):
 
     def _look_ahead(self, logits: NDArray[Any], expected: NDArray[Any]) -> None:
         """What a conversion to float16 would do is looked at in onnxruntime."""
+
+
+def difference(values: NDArray[np.float64], expected: NDArray[np.float64], head: Head) -> NDArray[np.float64]:
+    """How far values of a head are off, as its tolerance counts; NaN where one of both is no number.
+
+    Log-probabilities of classes that cannot be are -inf in both.
+    """
+    with np.errstate(invalid="ignore"):
+        error = np.where(values == expected, 0.0, np.abs(values - expected))
+        if head.activation == "log_softmax":
+            error = error / np.where(np.isinf(expected), 1.0, np.maximum(1.0, np.abs(expected)))
+    return error

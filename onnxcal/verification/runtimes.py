@@ -158,15 +158,16 @@ class _Look:
         """
         tail: RightFrom | None = None
         if after.failed is None:
-            spreads = self._spreads(running.runtime, n_samples)
-            before.allow(spreads)
-            after.allow(spreads)
+            unpatched, calibrated = self._spreads(running.runtime, n_samples)
+            before.allow(unpatched)
             if tails.right:
                 tail = "probabilities"
             elif before.passed and self._right_by_logits(running, wrong):
                 tail = "logits"
-            if after.passed and tail is not None:
-                return None
+            if tail is not None:  # of what the patch itself gets wrong, the model's spread explains nothing
+                after.allow(calibrated)
+                if after.passed:
+                    return None
         who, why = blame(before, after, tail, self.precision, changed=self.changed)
         if after.failed is None:
             worst = after.worst
@@ -178,8 +179,8 @@ class _Look:
             why += "; one sample at a time it is right: only with more than one is it wrong"
         return who, why
 
-    def _spreads(self, runtime: Runtime, n_samples: int) -> list[float]:
-        """The model's own spread on the samples that a runtime has seen."""
+    def _spreads(self, runtime: Runtime, n_samples: int) -> tuple[list[float], list[float]]:
+        """The model's own spread, unpatched and calibrated, on the samples that a runtime has seen."""
         feeder = self._feeder(runtime)
 
         def seen() -> Iterator[Feed]:
@@ -218,12 +219,16 @@ class _Look:
             return False
         if after.refused and not running.process.holds(after.slot):
             return False
-        _, alone = self._sides()
-        alone.slot = "alone"  # what was loaded may be bound to the size of its first batch
-        for number in range(min(feed.size, _ONE_BY_ONE)):
-            one = Feed({name: a[number : number + 1] for name, a in feed.arrays.items()}, None, 1, 1, 1)
+        (_, alone), (_, together) = self._sides(), self._sides()
+        alone.slot, together.slot = "alone", "together"  # what was loaded may be bound to the size of its first batch
+        first = range(min(feed.size, _ONE_BY_ONE))
+        for number in first:
+            one = _samples(feed, number, number + 1)
             self._take(alone, running, one, self.both.reference.run(one), number)
-        return alone.passed
+        if alone.passed and len(first) < feed.size:  # what was wrong may be further on
+            some = _samples(feed, 0, len(first))
+            self._take(together, running, some, self.both.reference.run(some), 0)
+        return alone.passed and not together.passed
 
     def _take(self, side: Side, running: _Running, feed: Feed, seen: Seen, first: int) -> Values | None:
         """`Side.take`, of a batch as the model wants it."""
@@ -257,6 +262,12 @@ class _Look:
         enough = -(-self.wanted.samples // size) * size
         known = self.source.n_samples
         return enough if known is None else min(known, enough)
+
+
+def _samples(feed: Feed, start: int, stop: int) -> Feed:
+    """Some of a batch, as one of their own."""
+    size = stop - start
+    return Feed({name: array[start:stop] for name, array in feed.arrays.items()}, None, size, size, size)
 
 
 def _copied(feed: Feed) -> Feed:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnxcal.errors import OnnxcalError
 from onnxcal.graph.head import Head
-from onnxcal.inference.expected import activated, expected_output, logits_of
+from onnxcal.inference.expected import activated, expected_output, logits_of, output_array
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.runtimes.client import RuntimeFailed, RuntimeProcess
 from onnxcal.inference.runtimes.runtime import Job
@@ -129,7 +129,8 @@ class Side:
             whole = np.where(is_shown, shown, logits)  # what is not shown cannot be wrong
             with np.errstate(all="ignore"):
                 probabilities = activated(whole, head, 1.0).reshape(-1)[expected.source]
-            output = np.where(expected.negated, 1 - probabilities, probabilities).reshape(known.shape)
+            output = np.where(expected.negated, 1 - probabilities, probabilities)
+            output = output.reshape(output_array(known, head).shape)
         comparison.update(z, seen.tensors, output, feed, first, axis)
         return np.where(is_shown & np.isnan(shown), np.inf, shown)
 

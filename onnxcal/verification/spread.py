@@ -16,7 +16,7 @@ from onnxcal.graph.modelfile import ModelFile
 from onnxcal.inference.expected import activated, logits_of
 from onnxcal.inference.feeds import Feed
 from onnxcal.inference.options import RunOptions
-from onnxcal.verification.elsewhere import LARGEST_SPREAD
+from onnxcal.verification.elsewhere import LARGEST_SPREAD, difference
 from onnxcal.verification.head import HeadComparison
 from onnxcal.verification.reference import Reference, Seen
 
@@ -29,8 +29,8 @@ def own_spread(
     options: RunOptions,
     *,
     divisible: bool,
-) -> list[float]:
-    """Largest difference of a calibrated probability of each head between two ways in which onnxruntime computes it.
+) -> tuple[list[float], list[float]]:
+    """Largest difference of a probability of each head, unpatched and calibrated, between two ways of onnxruntime.
 
     What moves by more than `LARGEST_SPREAD` when a batch is taken apart depends on the other samples; that is no
     rounding, and as runtimes are compared in equal batches it explains nothing.
@@ -44,7 +44,7 @@ def own_spread(
     divisible : whether batches may be taken apart.
     """
     plain = Reference(original, comparisons, options, taps=(), optimisations="off")
-    unoptimised = alone = np.zeros(len(comparisons))
+    unoptimised = alone = np.zeros((2, len(comparisons)))
     for feed in feeds:
         usual = reference.run(feed)
         unoptimised = np.maximum(unoptimised, _differences(comparisons, usual, plain.run(feed).logits))
@@ -58,20 +58,17 @@ def own_spread(
                     for z, axis in zip(usual.logits, usual.batch_axes, strict=True)
                 ]
                 alone = np.maximum(alone, _differences(comparisons, reference.run(one), part))
-    return [float(x) for x in np.maximum(unoptimised, np.where(alone <= LARGEST_SPREAD, alone, 0.0))]
+    before, after = np.maximum(unoptimised, np.where(alone <= LARGEST_SPREAD, alone, 0.0)).tolist()
+    return before, after
 
 
 def _differences(comparisons: Sequence[HeadComparison], one: Seen, other: Sequence[Any]) -> NDArray[np.float64]:
-    largest = np.zeros(len(comparisons))
+    """Shape (2, heads): of the probabilities at T = 1, and of the calibrated ones."""
+    largest = np.zeros((2, len(comparisons)))
     for number, (comparison, ours, theirs) in enumerate(zip(comparisons, one.logits, other, strict=True)):
         if theirs is not None and np.shape(ours) == np.shape(theirs):
-            p, q = (_calibrated(comparison, z) for z in (ours, theirs))
-            error = np.abs(p - q)
-            if comparison.head.activation == "log_softmax":
-                error = error / np.maximum(1.0, np.abs(p))
-            largest[number] = np.nanmax(error, initial=0.0)
+            z = [logits_of(tensor, comparison.head) for tensor in (ours, theirs)]
+            for row, temperature in enumerate((1.0, comparison.temperature)):
+                p, q = (activated(logits, comparison.head, temperature) for logits in z)
+                largest[row, number] = np.nanmax(difference(q, p, comparison.head), initial=0.0)
     return largest
-
-
-def _calibrated(comparison: HeadComparison, tensor: Any) -> NDArray[np.float64]:
-    return activated(logits_of(tensor, comparison.head), comparison.head, comparison.temperature)

@@ -19,7 +19,7 @@ from onnxcal.graph.modelfile import ModelFile
 from onnxcal.graph.skeleton import GRAPH_OUTPUT, MODEL_GRAPH
 from onnxcal.graph.view import GraphView
 from onnxcal.inference.expected import activated, logits_of
-from onnxcal.verification.elsewhere import RuntimeComparison
+from onnxcal.verification.elsewhere import RuntimeComparison, difference
 from onnxcal.verification.reference import Seen, logits_form
 from onnxcal.verification.side import Malformed, Values, as_logits
 
@@ -51,9 +51,7 @@ class Tails:
             z = as_logits(theirs, head, raw=raw or head.activation == "none")
             with np.errstate(all="ignore"):
                 expected = activated(z, head, comparison.temperature)
-                error = np.abs(ours - expected)
-                if head.activation == "log_softmax":
-                    error = error / np.maximum(1.0, np.abs(expected))
+            error = difference(ours, expected, head)
             known = error[~np.isnan(ours) & ~np.isnan(theirs)]
             largest = float(np.where(np.isnan(known), np.inf, known).max(initial=0.0))
             self._errors[number] = max(self._errors[number], largest)
@@ -76,7 +74,7 @@ def showing_logits(original: ModelFile, comparisons: Sequence[RuntimeComparison]
 def read_logits(
     outputs: Mapping[str, Any], names: Sequence[str], comparisons: Sequence[RuntimeComparison], seen: Seen
 ) -> Values:
-    """The logits of each head among a runtime's outputs, in the layout of the reference's.
+    """The logits of each head among a runtime's outputs, in the layout of the reference's; infinite if no numbers.
 
     Raises
     ------
@@ -88,5 +86,6 @@ def read_logits(
         there = np.asarray(outputs[name])
         if there.size != np.size(z) or there.dtype.kind not in "fV":
             raise Malformed(f"'{name}' has shape {there.shape} and type {there.dtype}")
-        found.append(np.asarray(logits_of(there.reshape(np.shape(z)).astype(np.float64), comparison.head)))
+        logits = np.asarray(logits_of(there.reshape(np.shape(z)).astype(np.float64), comparison.head))
+        found.append(np.where(np.isnan(logits), np.inf, logits))
     return found

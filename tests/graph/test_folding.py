@@ -504,9 +504,20 @@ def test_folded_weights_move_from_the_data_file_into_the_model(elsewhere: bool, 
 def test_external_weights_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     path = external(tmp_path)
     (tmp_path / "w.bin").write_bytes((tmp_path / "w.bin").read_bytes()[:100])
-    with pytest.raises(onnxcal.ModelError, match="ends within 'b'"):
+    with pytest.raises(onnxcal.ModelError, match="do not hold all of 'b'"):
         onnxcal.patch(path, temperature=1.7, fold=True, output=tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("offset", ["-4", "x", str(2**70)])
+def test_external_weights_that_begin_nowhere_are_refused(offset: str, tmp_path: Path) -> None:
+    path = external(tmp_path)
+    model = onnx.ModelProto.FromString(path.read_bytes())
+    for tensor in model.graph.initializer:
+        tensor.external_data.add(key="offset", value=offset)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(onnxcal.ModelError, match=f"do not hold all of '.*', .* bytes from {offset} on"):
+        onnxcal.patch(path, temperature=1.7, fold=True, output=tmp_path / "out.onnx")
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, 0.99, 2])

@@ -96,6 +96,18 @@ def test_what_a_cell_says() -> None:
     assert found.refused == ((rows()[2].graph.title, "its weights <cannot> hold 1/T"),)
 
 
+def test_messages_that_differ_in_numbers_are_one_and_in_types_are_not() -> None:
+    said = ["expect [1,6]f16", "expect [?,6]f16", "expect [4,6]f16", "expect [1,6]f64"]
+    found = matrix([Row(graph, (replace(REFUSED, detail=text),)) for graph, text in zip(graphs(), said, strict=False)])
+    assert [(m.text, m.graphs) for m in found.messages] == [("expect [1,6]f16", 3), ("expect [1,6]f64", 1)]
+
+
+def test_what_is_right_shows_all_that_was_said_of_it() -> None:
+    said = "onnxruntime itself moves by 0.002 when it adds up in another order; it had only 1 s, and ran the first 8"
+    (message,) = matrix([Row(next(graphs()), (replace(RIGHT, detail=said),))]).messages
+    assert message.text == said
+
+
 def test_totals_count_what_is_right_wrong_and_does_not_run() -> None:
     found = matrix(rows())
     assert [c.text for c in found.totals] == ["3 of 3, ≤ 2.0e-03, 1 flip", "1 of 3, ≤ 3.0e-07, 2 wrong", "0 of 3"]

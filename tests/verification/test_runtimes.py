@@ -120,12 +120,40 @@ def test_a_faulty_runtime_is_caught_and_blamed(name: str, blame: str, said: str,
     assert said in entry.detail
 
 
+@pytest.mark.parametrize("name", ["fails on 1000", "mixes the batch"])
+def test_right_one_by_one_is_said_of_samples_that_were_wrong(name: str, fault: Any) -> None:
+    """The 91st is the one that is wrong, which is not among the first that are tried alone."""
+    fault(name)
+    data = np.concatenate([X, X])
+    data[90] = 1000
+    (entry,) = verify(MODEL, patched(), data, runtime="faulty", batch_size=96).verification.runtimes[1:]
+    assert (entry.passed, entry.blame) == (False, "runtime")
+    assert ("one sample at a time it is right" in entry.detail) == (name == "mixes the batch")
+
+
 def test_numbers_that_are_none_are_wrong_where_the_output_is_logits_too(fault: Any) -> None:
     fault("nan")
     raw = builders.classifier()
     entry = entry_of(patched(model=raw), model=raw)
     assert (entry.passed, entry.blame) == (False, "runtime")
     assert entry.detail.startswith("wrong before and after")
+
+
+def test_scores_in_maps_are_seen_too(fault: Any) -> None:
+    """Unpatched they are logits, and a list of a map for each sample."""
+    rng = np.random.default_rng(0)
+    scorer = helper.make_node(
+        "LinearClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", classlabels_ints=[0, 1, 2],
+        coefficients=rng.normal(size=18), intercepts=[0.0] * 3, multi_class=1, post_transform="NONE",
+    )  # fmt: skip
+    zipmap = helper.make_node("ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])
+    number = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, number))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])
+    graph = helper.make_graph([scorer, zipmap], "scores in maps", [x], [helper.make_value_info("maps", maps)])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    assert entry_of(patched(model=model), model=model).passed
 
 
 def test_one_that_crashes_on_the_unpatched_model_only_is_right(fault: Any) -> None:
@@ -300,6 +328,45 @@ def test_what_moves_in_onnxruntime_itself_is_no_fault_of_others(fault: Any) -> N
     assert entry.detail.startswith("onnxruntime itself moves by")
 
 
+@pytest.mark.parametrize("factor", [1.01, 1.03, 1.3])
+def test_a_wrong_temperature_is_no_rounding_however_far_the_model_moves(factor: float, fault: Any) -> None:
+    """Unpatched it moves further than at T = 2, which is nobody's fault either."""
+    fault("unoptimised")
+    after, model = patched(model=cancelling(1e6)), cancelling(1e6)
+    (divisor,) = (t for t in after.graph.initializer if "temperature" in t.name)
+    divisor.CopyFrom(numpy_helper.from_array(np.array([2.0 * factor], np.float32), divisor.name))
+    entry = entry_of(after, model=model)
+    assert (entry.passed, entry.blame) == (False, "patch")
+    assert entry.tolerance is not None
+    assert entry.tolerance_needed > entry.tolerance  # type: ignore[operator]
+
+
+def test_logits_that_are_no_numbers_prove_no_patch_right(fault: Any) -> None:
+    fault("nan as logits")
+    after, model = patched(model=cancelling(1e6)), cancelling(1e6)
+    (divisor,) = (t for t in after.graph.initializer if "temperature" in t.name)
+    divisor.CopyFrom(numpy_helper.from_array(np.array([2.002], np.float32), divisor.name))
+    assert not entry_of(after, model=model).passed
+
+
+def test_a_class_that_cannot_be_moves_by_nothing(fault: Any) -> None:
+    """Its log-probability is -inf everywhere."""
+    fault("unoptimised")
+    masked = cancelling(1e5)
+    *_, flatten, _ = nodes = list(masked.graph.node)
+    flatten.output[0] = "scores"
+    nodes[-1:] = [
+        helper.make_node("Add", ["scores", "mask"], ["logits"], name="masking"),
+        helper.make_node("LogSoftmax", ["logits"], ["probs"], name="log_softmax"),
+    ]
+    del masked.graph.node[:]
+    masked.graph.node.extend(nodes)
+    masked.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0, -np.inf], np.float32), "mask"))
+    entry = entry_of(patched(model=masked), model=masked)
+    assert (entry.passed, entry.blame) == (True, None)
+    assert entry.detail.startswith("onnxruntime itself moves by")
+
+
 def test_what_moves_beyond_measure_is_not_called_right(fault: Any) -> None:
     """Nobody is to blame where onnxruntime is as far from itself."""
     fault("unoptimised")
@@ -321,7 +388,7 @@ def test_a_head_that_moves_excuses_no_other_head() -> None:
         comparisons.append(HeadComparison(file, after, entry, recorded_head(file, entry)))
     reference = Reference(file, comparisons, RunOptions(), taps=())
     feed = Feed({"x": X, "still_x": X}, None, len(X), len(X), len(X))
-    moving, still = own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
+    _, (moving, still) = own_spread(file, comparisons, reference, [feed], RunOptions(), divisible=True)
     assert moving > 1e-3
     assert still < 1e-6
 

@@ -77,11 +77,11 @@ class Matrix:
 def matrix(rows: Sequence[Row]) -> Matrix:
     """Arrange what came out."""
     columns = tuple(dict.fromkeys(Column(c.title, c.version, c.counts) for row in rows for c in row.checks))
-    said: dict[tuple[str, str], list[str]] = {}  # what differs in numbers alone is one message
+    said: dict[tuple[str, str], list[str]] = {}  # what differs in numbers alone is one message; f16 is no number
 
     def cell(check: RuntimeCheck) -> Cell:
         message = message_of(check)
-        key = check.title, re.sub(r"\d+|\?", "#", message)
+        key = check.title, re.sub(r"\b\d+|\?", "#", message)
         if message:
             said.setdefault(key, []).append(message)
         number = list(said).index(key) + 1 if message else 0
@@ -113,9 +113,13 @@ def matrix(rows: Sequence[Row]) -> Matrix:
 
 
 def message_of(check: RuntimeCheck) -> str:
-    """What is wrong, without the figures of one graph, and without IREE's place in a temporary file."""
-    kind = check.detail.partition(" loc(")[0] if check.max_abs_error is None else check.detail.partition("; ")[0]
-    return f"{kind}; {ALONE}" if check.max_abs_error is not None and ALONE in check.detail else kind
+    """What is remarkable, or wrong; that without the figures of one graph, and IREE's place in a temporary file."""
+    if check.passed:
+        return check.detail
+    if check.max_abs_error is None:
+        return check.detail.partition(" loc(")[0]
+    kind = check.detail.partition("; ")[0]
+    return f"{kind}; {ALONE}" if ALONE in check.detail else kind
 
 
 def _figures(check: RuntimeCheck) -> str:

@@ -53,8 +53,12 @@ class _Faulty:
         if self.fault == "nan" or (self.fault == "nan by the patch" and self.after):
             outputs[0] = first.copy()
             outputs[0][1, 1] = np.nan
+        if self.fault == "nan as logits":  # which are only asked for beside the outputs
+            outputs[1:] = [np.full_like(each, np.nan) for each in outputs[1:]]
         if self.fault == "always a quarter":
             outputs[0] = np.full_like(first, 0.25)
+        if self.fault == "fails on 1000":
+            outputs[0] = np.where(feeds["x"][:, :1] == 1000, np.float32(0.25), first)
         if self.fault == "mixes the batch":
             outputs[0] = first[::-1].copy()
         if self.fault == "drops a class":
