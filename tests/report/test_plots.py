@@ -211,8 +211,13 @@ def test_drawing_into_dark_axes_takes_the_colours_for_dark() -> None:
 # Names
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
-@pytest.mark.parametrize("name", HOSTILE_SUBJECTS)
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        *((name, suffix) for name in HOSTILE_SUBJECTS for suffix in (".svg", ".pdf")),
+        (next(iter(HOSTILE_SUBJECTS)), ".png"),
+    ],
+)
 def test_hostile_names_come_out_inert(name: str, suffix: str) -> None:
     for kind in ("classes", "reliability"):
         data = saved(plots.figure(kind, HOSTILE_SUBJECTS[name]), suffix)
@@ -241,8 +246,9 @@ def test_dollars_are_dollars_in_the_users_own_axes() -> None:
 # Bytes
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [*((kind, ".svg") for kind in KINDS), ("reliability", ".png"), ("reliability", ".pdf")]
+)
 def test_same_figure_gives_the_same_bytes_without_a_date(kind: str, suffix: str) -> None:
     one, other = (saved(plots.figure(kind, SUBJECTS["fitted"]), suffix) for _ in range(2))
     assert one == other
