@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarking import machine, positive
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, write the pages, and print how many are right."""
     parser = _parser()
     options = parser.parse_args(argv)
+    if find_spec("jinja2") is None:
+        parser.error("the pages need Jinja2: pip install 'onnxcal[report]'")
     there = {state.name: state for state in list_runtimes().runtimes}
     names = options.runtime or [name for name in NAMES if there[name].installed]
     for name in names:

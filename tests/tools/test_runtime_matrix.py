@@ -175,6 +175,16 @@ def test_what_is_not_known_or_refused_is_said(capsys: pytest.CaptureFixture[str]
     assert "no graph has 'no such graph' in its title" in capsys.readouterr().err
 
 
+def test_without_what_writes_the_pages_nothing_is_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime_matrix, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as caught:
+        runtime_matrix.main([])
+    assert caught.value.code == 2
+    assert "the pages need Jinja2: pip install 'onnxcal[report]'" in capsys.readouterr().err
+
+
 def test_a_graph_that_onnxcal_does_not_patch_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMS, "Div", {"in_place": True, "runtime_temperature": True})
     assert row(Graph("logits", "float32", "Div", 17, "any"), ["onnx-reference"], 60).refusal

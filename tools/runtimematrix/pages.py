@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from onnxcal.verification import RuntimeCheck
 from runtimematrix.graphs import FORMS, PRECISIONS, Graph
 from runtimematrix.run import Row
@@ -144,6 +142,8 @@ def _total(checks: Sequence[RuntimeCheck]) -> Cell:
 
 def write_pages(found: Matrix, folder: Path, when: str, where: str, command: str) -> tuple[Path, Path]:
     """Write `runtimes.md` and `runtimes.html`, and return where they are."""
+    import jinja2
+
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     written = []
     for template, name, escape in (("matrix.md.j2", "runtimes.md", False), ("matrix.html.j2", "runtimes.html", True)):
