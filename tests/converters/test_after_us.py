@@ -84,6 +84,15 @@ def float_readers(path: Path) -> dict[str, str]:
             if n.op_type in ("Div", "Softmax")}  # fmt: skip
 
 
+def test_nodes_to_exclude_are_all_that_were_put_in_also_before_the_division() -> None:
+    named = onnx.helper.make_node("Softmax", ["logits"], ["probs"], name="own")
+    half = builders.classifier([named], output="probs", dtype="float16")
+    proto = onnxcal.patch(half, temperature=1.7).proto
+    assert proto is not None
+    behind = [node.name for node in proto.graph.node if node.name != "fc"]
+    assert onnxcal.nodes_to_exclude(proto) == tuple(behind) == ("onnxcal_cast", "onnxcal_div", "own", "onnxcal_cast_1")
+
+
 def test_nodes_to_exclude_keep_division_and_softmax_in_float(files: tuple[Path, Path], tmp_path: Path) -> None:
     names = onnxcal.nodes_to_exclude(files[1])
     assert names[0] == "onnxcal_div"

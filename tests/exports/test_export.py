@@ -181,6 +181,15 @@ def test_without_data_inputs_are_drawn_and_that_is_said(patched: Path, fault: An
     assert "pass --data" in (caught.value.hint or "")
 
 
+def test_scores_there_leave_out_what_is_to_be_ignored(patched: Path, fault: Any) -> None:
+    fault("right")
+    kept = Y != 0
+    result = onnxcal.export(patched, to="faulty", data=(X, np.where(kept, Y, 255)), ignore_index=255)
+    assert result.verification is not None
+    nll = -np.log(expected()[kept, Y[kept]]).mean()
+    assert result.verification.runtimes[1].nll == pytest.approx(nll, rel=1e-5)
+
+
 def test_what_needs_files_that_will_not_be_there_is_wrong(tmp_path: Path, fault: Any) -> None:
     """A converter that leaves weights in the .onnx file's external data must not pass because those lie beside it."""
     fault("right")

@@ -6,18 +6,21 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import runtime_matrix
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from runtimematrix.graphs import BATCHES, FORMS, OPSETS, PRECISIONS, TAILS, Graph, graphs
 from runtimematrix.pages import Matrix, matrix, write_pages
 from runtimematrix.run import Row, row
 from scipy.special import expit, log_softmax, softmax
 
+import onnxcal
 from onnxcal.verification import RuntimeCheck
 
 RIGHT = RuntimeCheck("tract", "0.23", True, 3e-7, 0, 32)
@@ -188,3 +191,19 @@ def test_without_what_writes_the_pages_nothing_is_run(
 def test_a_graph_that_onnxcal_does_not_patch_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMS, "Div", {"in_place": True, "runtime_temperature": True})
     assert row(Graph("logits", "float32", "Div", 17, "any"), ["onnx-reference"], 60).refusal
+
+
+def test_a_patch_that_is_wrong_is_said_and_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = onnxcal.patch
+
+    def damaged(*arguments: Any, **options: Any) -> Any:
+        result = real(*arguments, **options)
+        (divisor,) = (t for t in result.proto.graph.initializer if "temperature" in t.name)
+        divisor.CopyFrom(numpy_helper.from_array(np.array([2.5], np.float32), divisor.name))
+        return result
+
+    monkeypatch.setattr(onnxcal, "patch", damaged)
+    found = row(Graph("Softmax", "float32", "Div", 17, "any"), ["onnx-reference"], 60)
+    assert [(check.title, check.blame) for check in found.checks] == [("onnx-reference", "patch")]
+    assert "probabilities of 'y'" in found.wrong
+    assert matrix([found]).refused == ((found.graph.title, found.wrong),)
